@@ -1,0 +1,50 @@
+"""Chooses the codec: the compiled ``_speedups``, or ``_fallback`` where it is missing.
+
+``KONG_PDK_PUREPYTHON=1`` in the environment forces the pure one; ``KONG_PDK_REQUIRE_EXTENSIONS=1``
+makes a missing compiled one an error instead of a reason to fall back.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+#: What each of the two modules offers; tests hold them to it.
+CODEC_API = (
+    "Connection",
+    "Decoder",
+    "Request",
+    "Waiter",
+    "encode_call",
+    "encode_error",
+    "encode_notification",
+    "encode_result",
+    "encode_return",
+)
+
+if TYPE_CHECKING:
+    from . import _fallback as codec
+elif os.environ.get("KONG_PDK_PUREPYTHON", "0") not in ("", "0"):
+    from . import _fallback as codec
+else:
+    try:
+        from . import _speedups as codec
+    except ImportError:
+        if os.environ.get("KONG_PDK_REQUIRE_EXTENSIONS", "0") not in ("", "0"):
+            raise
+        from . import _fallback as codec
+
+Connection = codec.Connection
+Decoder = codec.Decoder
+Request = codec.Request
+Waiter = codec.Waiter
+encode_call = codec.encode_call
+encode_error = codec.encode_error
+encode_notification = codec.encode_notification
+encode_result = codec.encode_result
+encode_return = codec.encode_return
+
+
+def is_compiled() -> bool:
+    """Tell whether the compiled codec is in use."""
+    return codec.__name__.endswith("._speedups")

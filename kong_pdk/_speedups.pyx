@@ -1,0 +1,1012 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: freethreading_compatible=False
+"""The compiled codec: what ``_fallback`` does, in C, and the waiting of threads without the GIL.
+
+Longer than most files here because each layer below calls the one above it without leaving C:
+bytes -> requests (Decoder), values -> bytes (Writer), sockets (Connection), sleeping (Waiter, gate).
+The pure twin is the reference for behaviour; ``tests/parity`` holds the two to each other.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_NoMemory
+from cpython.float cimport PyFloat_AS_DOUBLE
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove
+from posix.unistd cimport read
+
+import os
+import socket
+
+from . import _wire
+from ._wakeup import open_wakeup, send_wakeup
+from .exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ReplyLost
+
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout)
+    enum:
+        POLLIN
+        POLLOUT
+
+cdef extern from "<sys/socket.h>" nogil:
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+
+cdef extern from *:
+    """
+    #ifndef MSG_NOSIGNAL
+    #define MSG_NOSIGNAL 0  /* Python ignores SIGPIPE anyway */
+    #endif
+    """
+    int MSG_NOSIGNAL
+
+cdef extern from "_gate.h" nogil:
+    void kp_gate_enter(void *who)
+    int kp_gate_leave(void *who)
+    void kp_gate_reset()
+
+cdef enum:
+    READ_SIZE = 16384
+    SHRINK_ABOVE = 262144  # an idle connection does not keep more than this
+
+# How a scan ended, or why.
+cdef enum:
+    SCAN_MORE = 0
+    SCAN_DONE = 1
+    SCAN_BAD_START = -1
+    SCAN_RESERVED = -2
+    SCAN_TOO_LARGE = -3
+    SCAN_TOO_DEEP = -4
+    SCAN_NO_MEMORY = -5
+
+# How an exchange ended.
+cdef enum:
+    GOT_SCAN = 0
+    GOT_WAKE = 1
+    GOT_EOF = 2
+    GOT_READ_ERROR = 3
+    GOT_WRITE_ERROR = 4
+    GOT_WRITE_TIMEOUT = 5
+
+cdef int HANDLE_EVENT = _wire.HANDLE_EVENT
+cdef int STEP = _wire.STEP
+cdef int SEND_TIMEOUT_MS = _wire.SEND_TIMEOUT_MS
+cdef bytes ENCODED_HANDLE_EVENT = _wire.METHOD_HANDLE_EVENT.encode()
+cdef bytes ENCODED_STEP = _wire.METHOD_STEP_PREFIX.encode()
+cdef bytes ENCODED_STEP_ERROR = _wire.METHOD_STEP_ERROR.encode()
+cdef bytes REPLY_HEAD = _wire.REPLY_HEAD
+cdef bytes NOTIFICATION_HEAD = _wire.NOTIFICATION_HEAD
+cdef bytes NIL = _wire.NIL
+cdef bytes CALL_METHOD = _wire.CALL_METHOD
+cdef bytes CALL_ARGS = _wire.CALL_ARGS
+cdef bytes EVENT_ID = _wire.EVENT_ID
+cdef bytes RETURN_DATA = _wire.RETURN_DATA
+
+
+cdef class Request:
+    """One request of Kong; the kinds, and what target and value mean, are in ``_wire``."""
+
+    cdef readonly int kind
+    cdef readonly object msgid
+    cdef readonly object target
+    cdef readonly object value
+
+    def __init__(self, kind, msgid, target, value):
+        self.kind = kind
+        self.msgid = msgid
+        self.target = target
+        self.value = value
+
+    def __repr__(self):
+        return f"<Request kind={self.kind} msgid={self.msgid} target={self.target!r}>"
+
+
+cdef inline Request new_request(int kind, object msgid, object target, object value):
+    cdef Request request = Request.__new__(Request)
+    request.kind = kind
+    request.msgid = msgid
+    request.target = target
+    request.value = value
+    return request
+
+
+# --- bytes to values ---------------------------------------------------------------------------
+
+cdef inline uint64_t big_endian(const uint8_t *p, int size) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(size):
+        value = value << 8 | p[i]
+    return value
+
+
+cdef inline bint take_uint(const uint8_t **at, uint64_t *value) noexcept nogil:
+    """Read an unsigned integer; the message is known to be complete."""
+    cdef uint8_t byte = at[0][0]
+    cdef int size
+    if byte < 0x80:
+        value[0] = byte
+        at[0] += 1
+        return True
+    if 0xCC <= byte <= 0xCF:
+        size = 1 << (byte - 0xCC)
+        value[0] = big_endian(at[0] + 1, size)
+        at[0] += 1 + size
+        return True
+    return False
+
+
+cdef inline bint take_str(const uint8_t **at, const uint8_t **data, size_t *length) noexcept nogil:
+    """Read a str; the message is known to be complete."""
+    cdef const uint8_t *p = at[0]
+    cdef uint8_t byte = p[0]
+    cdef int size
+    if 0xA0 <= byte < 0xC0:
+        length[0] = byte & 0x1F
+        data[0] = p + 1
+    elif 0xD9 <= byte <= 0xDB:
+        size = 1 << (byte - 0xD9)
+        length[0] = <size_t>big_endian(p + 1, size)
+        data[0] = p + 1 + size
+    else:
+        return False
+    at[0] = data[0] + length[0]
+    return True
+
+
+cdef inline bint is_text(const uint8_t *data, size_t length, bytes text) noexcept:
+    return <Py_ssize_t>length == PyBytes_GET_SIZE(text) and not memcmp(
+        data, PyBytes_AS_STRING(text), length
+    )
+
+
+cdef object take_value(const uint8_t *p, const uint8_t *end):
+    """Decode the one value that fills p to end."""
+    cdef uint64_t number
+    cdef size_t length
+    cdef const uint8_t *data
+    cdef const uint8_t *at = p
+    if p[0] == 0xC0:
+        return None
+    if p[0] == 0xC2:
+        return False
+    if p[0] == 0xC3:
+        return True
+    if take_uint(&at, &number):
+        return number
+    if take_str(&at, &data, &length):
+        return PyUnicode_DecodeUTF8(<const char *>data, <Py_ssize_t>length, b"surrogateescape")
+    return _wire.decode_value(PyBytes_FromStringAndSize(<const char *>p, end - p))
+
+
+cdef object take_request(const uint8_t *p, const uint8_t *end):
+    """Decode the whole request that fills p to end: the usual ones here, others in ``_wire``."""
+    cdef const uint8_t *at = p
+    cdef const uint8_t *method
+    cdef const uint8_t *key
+    cdef const uint8_t *text
+    cdef const uint8_t *value = NULL
+    cdef size_t method_length, key_length, text_length = 0
+    cdef uint64_t msgid, number = 0
+    cdef int pairs
+    if at[0] != 0x94 or at[1] != 0:
+        return slow_request(p, end)
+    at += 2
+    if not take_uint(&at, &msgid) or not take_str(&at, &method, &method_length):
+        return slow_request(p, end)
+    if at[0] != 0x91 or at[1] & 0xF0 != 0x80:
+        return slow_request(p, end)
+    pairs = at[1] & 0x0F
+    at += 2
+    if is_text(method, method_length, ENCODED_HANDLE_EVENT):
+        if pairs != 2:
+            return slow_request(p, end)
+        text = NULL
+        for _ in range(2):
+            if not take_str(&at, &key, &key_length):
+                return slow_request(p, end)
+            if key_length == 10 and not memcmp(key, b"InstanceId", 10) and value == NULL:
+                value = at
+                if not take_uint(&at, &number):
+                    return slow_request(p, end)
+            elif key_length == 9 and not memcmp(key, b"EventName", 9) and text == NULL:
+                if not take_str(&at, &text, &text_length):
+                    return slow_request(p, end)
+            else:
+                return slow_request(p, end)
+        return new_request(
+            HANDLE_EVENT, msgid, number,
+            PyUnicode_DecodeUTF8(<const char *>text, <Py_ssize_t>text_length, b"surrogateescape"),
+        )
+    if (
+        method_length < <size_t>PyBytes_GET_SIZE(ENCODED_STEP)
+        or memcmp(method, PyBytes_AS_STRING(ENCODED_STEP), PyBytes_GET_SIZE(ENCODED_STEP))
+        or is_text(method, method_length, ENCODED_STEP_ERROR)
+    ):
+        return slow_request(p, end)
+    if pairs == 1:  # a PDK call that returned nothing: no Data
+        if not take_str(&at, &key, &key_length) or key_length != 7 or memcmp(key, b"EventId", 7):
+            return slow_request(p, end)
+        if not take_uint(&at, &number):
+            return slow_request(p, end)
+        return new_request(STEP, msgid, number, None)
+    if pairs != 2 or not take_str(&at, &key, &key_length):
+        return slow_request(p, end)
+    if key_length == 7 and not memcmp(key, b"EventId", 7):
+        if not take_uint(&at, &number) or not take_str(&at, &key, &key_length):
+            return slow_request(p, end)
+        if key_length != 4 or memcmp(key, b"Data", 4):
+            return slow_request(p, end)
+        return new_request(STEP, msgid, number, take_value(at, end))
+    if key_length == 4 and not memcmp(key, b"Data", 4):
+        value = at
+        at = skip_value(at, end)
+        text = at
+        if at == NULL or not take_str(&at, &key, &key_length):
+            return slow_request(p, end)
+        if key_length != 7 or memcmp(key, b"EventId", 7) or not take_uint(&at, &number):
+            return slow_request(p, end)
+        return new_request(STEP, msgid, number, take_value(value, text))
+    return slow_request(p, end)
+
+
+cdef object slow_request(const uint8_t *p, const uint8_t *end):
+    return Request(*_wire.decode_request(PyBytes_FromStringAndSize(<const char *>p, end - p)))
+
+
+# What a type byte says: the size of what follows (of the length, where there is one), and a kind.
+cdef enum:
+    T_SCALAR = 0
+    T_FIXED_MAP = 1
+    T_FIXED_ARRAY = 2
+    T_BYTES = 3
+    T_EXT = 4
+    T_ARRAY = 5
+    T_MAP = 6
+    T_RESERVED = 7
+
+cdef uint8_t KINDS[256]
+cdef uint8_t SIZES[256]
+
+
+cdef void fill_tables() noexcept:
+    cdef int byte
+    for byte in range(256):
+        KINDS[byte] = T_SCALAR
+        SIZES[byte] = 0
+        if 0x80 <= byte < 0x90:
+            KINDS[byte] = T_FIXED_MAP
+            SIZES[byte] = byte & 0x0F
+        elif 0x90 <= byte < 0xA0:
+            KINDS[byte] = T_FIXED_ARRAY
+            SIZES[byte] = byte & 0x0F
+        elif 0xA0 <= byte < 0xC0:
+            SIZES[byte] = byte & 0x1F
+    KINDS[0xC1] = T_RESERVED
+    for byte in range(3):
+        KINDS[0xC4 + byte] = KINDS[0xD9 + byte] = T_BYTES
+        SIZES[0xC4 + byte] = SIZES[0xD9 + byte] = 1 << byte
+        KINDS[0xC7 + byte] = T_EXT
+        SIZES[0xC7 + byte] = 1 << byte
+    SIZES[0xCA] = 4
+    SIZES[0xCB] = 8
+    for byte in range(4):
+        SIZES[0xCC + byte] = SIZES[0xD0 + byte] = 1 << byte
+    for byte in range(5):
+        SIZES[0xD4 + byte] = 1 + (1 << byte)
+    for byte in range(2):
+        KINDS[0xDC + byte] = T_ARRAY
+        SIZES[0xDC + byte] = 2 << byte
+        KINDS[0xDE + byte] = T_MAP
+        SIZES[0xDE + byte] = 2 << byte
+
+fill_tables()
+
+
+cdef inline int take_token(const uint8_t *p, size_t available, uint64_t *size, uint64_t *count) noexcept nogil:
+    """What the token at p takes: bytes with its payload, and values that it contains."""
+    cdef uint8_t kind = KINDS[p[0]]
+    cdef uint64_t length = SIZES[p[0]]
+    count[0] = 0
+    size[0] = 1
+    if kind == T_SCALAR:
+        size[0] = 1 + length
+    elif kind == T_FIXED_ARRAY:
+        count[0] = length
+    elif kind == T_FIXED_MAP:
+        count[0] = 2 * length
+    elif kind == T_RESERVED:
+        return SCAN_RESERVED
+    else:
+        if 1 + length > available:
+            return SCAN_MORE
+        size[0] = 1 + length
+        length = big_endian(p + 1, <int>length)
+        if kind == T_BYTES:
+            size[0] += length
+        elif kind == T_EXT:
+            size[0] += 1 + length
+        elif kind == T_ARRAY:
+            count[0] = length
+        else:
+            count[0] = 2 * length
+    return SCAN_DONE
+
+
+cdef const uint8_t *skip_value(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    """The position behind the value at p, in a message that is known to be complete."""
+    cdef uint64_t left = 1, size, count
+    while left:
+        if p >= end or take_token(p, end - p, &size, &count) != SCAN_DONE:
+            return NULL
+        p += size
+        left += count
+        left -= 1
+    return p
+
+
+cdef class Decoder:
+    """Bytes in, requests out. No socket, no thread.
+
+    Args:
+        max_message: largest message, bytes.
+        max_depth: deepest nesting of containers in a message.
+    """
+
+    cdef uint8_t *buffer
+    cdef size_t capacity
+    cdef size_t size  # bytes in the buffer
+    cdef size_t start  # of the message that is being scanned
+    cdef uint64_t pos  # of its next token; may lie behind the end of the buffer
+    cdef uint64_t *stack  # values still missing in each open container
+    cdef size_t depth
+    cdef size_t stack_capacity
+    cdef bint closed  # all containers are closed: at most a payload is missing
+    cdef uint64_t claimed  # of a message that is too large
+    cdef uint64_t taken  # bytes of all messages that have been returned
+    cdef uint64_t max_message
+    cdef size_t max_depth
+    cdef object error
+
+    def __init__(self, max_message=_wire.MAX_MESSAGE, max_depth=_wire.MAX_DEPTH):
+        self.max_message = max_message
+        self.max_depth = max_depth
+
+    def __dealloc__(self):
+        free(self.buffer)
+        free(self.stack)
+
+    @property
+    def consumed(self):
+        """Bytes of all messages that have been returned."""
+        return self.taken
+
+    @property
+    def pending(self):
+        """Bytes that wait for the rest of their message."""
+        return self.size - self.start
+
+    cdef bint make_room(self, size_t wanted) noexcept nogil:
+        """Make room for ``wanted`` more bytes behind those that are there."""
+        cdef size_t capacity
+        cdef uint8_t *buffer
+        if self.start:
+            self.size -= self.start
+            self.pos -= self.start
+            memmove(self.buffer, self.buffer + self.start, self.size)
+            self.start = 0
+        if self.size == 0 and self.capacity > SHRINK_ABOVE:
+            free(self.buffer)
+            self.buffer = NULL
+            self.capacity = 0
+        if self.capacity - self.size >= wanted:
+            return True
+        capacity = 2 * self.capacity
+        if capacity < self.size + wanted:
+            capacity = self.size + wanted
+        buffer = <uint8_t *>realloc(self.buffer, capacity)
+        if buffer == NULL:
+            return False
+        self.buffer = buffer
+        self.capacity = capacity
+        return True
+
+    def feed(self, data):
+        """Append bytes that have arrived."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if not self.make_room(view.len):
+                PyErr_NoMemory()
+            memcpy(self.buffer + self.size, view.buf, view.len)
+            self.size += view.len
+        finally:
+            PyBuffer_Release(&view)
+
+    def next(self):
+        """Return the next request, or None while it is not complete.
+
+        Raises:
+            ProtocolError: the bytes are no request, or over a bound. The stream has no meaning
+                any more: every later call raises the same error.
+        """
+        return self.take(self.scan())
+
+    cdef object take(self, int scanned):
+        """The request that a scan has found, None, or the error that it has found."""
+        cdef object request
+        cdef uint64_t begin
+        if self.error is not None:
+            raise self.error
+        if scanned == SCAN_MORE:
+            return None
+        try:
+            if scanned == SCAN_DONE:
+                request = take_request(self.buffer + self.start, self.buffer + self.pos)
+            elif scanned == SCAN_BAD_START:
+                raise _wire.start_error(self.buffer[self.start])
+            elif scanned == SCAN_RESERVED:
+                raise _wire.reserved_error()
+            elif scanned == SCAN_TOO_LARGE:
+                raise MessageTooLarge(
+                    _wire.SIZE_ADVICE.format(size=self.claimed, limit=self.max_message)
+                )
+            elif scanned == SCAN_TOO_DEEP:
+                raise NestingTooDeep(_wire.NESTING_ADVICE.format(limit=self.max_depth))
+            else:
+                raise MemoryError("no memory for a connection's bytes")
+        except Exception as exc:
+            self.error = exc
+            raise
+        self.taken += self.pos - self.start
+        self.start = self.pos
+        if self.start == self.size:
+            self.start = self.size = 0
+            self.pos = 0
+        self.closed = False
+        return request
+
+    cdef int scan(self) noexcept nogil:
+        """Go on finding the end of the message at ``start``."""
+        cdef uint64_t size, count
+        cdef uint64_t *stack
+        cdef size_t capacity
+        cdef int found
+        while not self.closed and self.pos < self.size:
+            if self.pos == self.start:
+                if KINDS[self.buffer[self.pos]] not in (T_ARRAY, T_FIXED_ARRAY):
+                    return SCAN_BAD_START
+            found = take_token(
+                self.buffer + self.pos, self.size - <size_t>self.pos, &size, &count
+            )
+            if found != SCAN_DONE:
+                return found
+            self.claimed = self.pos + size + count - self.start
+            if self.claimed > self.max_message:  # each value has at least one byte
+                return SCAN_TOO_LARGE
+            if count:
+                if self.depth >= self.max_depth:
+                    return SCAN_TOO_DEEP
+                if self.depth == self.stack_capacity:
+                    capacity = 2 * self.stack_capacity + 16
+                    stack = <uint64_t *>realloc(self.stack, capacity * sizeof(uint64_t))
+                    if stack == NULL:
+                        return SCAN_NO_MEMORY
+                    self.stack = stack
+                    self.stack_capacity = capacity
+                self.stack[self.depth] = count
+                self.depth += 1
+            else:
+                while self.depth:
+                    self.stack[self.depth - 1] -= 1
+                    if self.stack[self.depth - 1]:
+                        break
+                    self.depth -= 1
+                self.closed = self.depth == 0
+            self.pos += size
+        if self.closed and self.pos <= self.size:
+            return SCAN_DONE
+        return SCAN_MORE
+
+
+# --- sleeping ----------------------------------------------------------------------------------
+
+cdef class Waiter:
+    """What one thread sleeps on: ``wake`` by another thread ends its sleep.
+
+    ``wake`` before the sleep is not lost. A gated waiter passes the gate (see ``_gate.h``) on its
+    way back from any sleep here and holds it until the next one; ``lost`` counts how often the
+    gate was opened meanwhile because its holder was blocked.
+    """
+
+    cdef int read_fd
+    cdef int write_fd
+    cdef bint held
+    cdef public bint gated
+    cdef public object lost
+
+    def __cinit__(self):
+        self.read_fd = self.write_fd = -1
+        self.read_fd, self.write_fd = open_wakeup()
+        self.gated = True
+        self.lost = 0
+
+    def fileno(self):
+        """The descriptor that is readable once the waiter has been woken."""
+        return self.read_fd
+
+    def wake(self):
+        """End the sleep, or the next one."""
+        send_wakeup(self.write_fd)
+
+    def wait(self):
+        """Sleep until woken."""
+        cdef pollfd fds[1]
+        cdef int lost
+        with nogil:
+            lost = self.leave_gate()
+            fds[0].fd = self.read_fd
+            fds[0].events = POLLIN
+            while poll(fds, 1, -1) < 0 and errno == EINTR:
+                pass
+            self.drain()
+            self.enter_gate()
+        if lost:
+            self.lost += 1
+
+    def release(self):
+        """Leave the gate; for a thread that will not sleep on this waiter again."""
+        self.leave_gate()
+
+    def close(self):
+        """Release the descriptors."""
+        if self.read_fd >= 0:
+            os.close(self.read_fd)
+            if self.write_fd != self.read_fd:
+                os.close(self.write_fd)
+            self.read_fd = self.write_fd = -1
+
+    cdef void drain(self) noexcept nogil:
+        cdef char sink[4096]
+        read(self.read_fd, sink, sizeof(sink))
+
+    cdef inline void enter_gate(self) noexcept nogil:
+        if self.gated:
+            kp_gate_enter(<void *>self)
+            self.held = True
+
+    cdef inline int leave_gate(self) noexcept nogil:
+        """Leave the gate if it is held; 1 if it had been opened meanwhile."""
+        if not self.held:
+            return 0
+        self.held = False
+        return kp_gate_leave(<void *>self)
+
+
+def reset_gate():
+    """Open the gate and forget its holder; for a forked child, which has neither."""
+    kp_gate_reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=reset_gate)
+
+
+# --- sockets -----------------------------------------------------------------------------------
+
+cdef class Connection(Decoder):
+    """A connected socket as a stream of requests and replies.
+
+    One thread at a time reads from it and writes to it: who owns it is the loop's and the mode's
+    business. Closing it from another thread is done by :meth:`shutdown`.
+
+    Args:
+        sock: a connected stream socket; the connection owns it from now on.
+        max_message: largest message, bytes.
+        max_depth: deepest nesting of a message.
+    """
+
+    cdef object sock
+    cdef int fd
+    cdef int failed  # errno of what failed
+    cdef public bytes opening  # goes out in front of the first reply
+
+    def __init__(self, sock, max_message=_wire.MAX_MESSAGE, max_depth=_wire.MAX_DEPTH):
+        Decoder.__init__(self, max_message, max_depth)
+        sock.setblocking(False)
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.opening = b""
+
+    def fileno(self):
+        """The descriptor, -1 once closed."""
+        return self.fd
+
+    def receive(self):
+        """Return the next request if it has arrived, else None; never blocks.
+
+        Raises:
+            ConnectionClosed: the peer has closed; ReplyLost: without having read the last reply.
+            ProtocolError: the peer sent what is no request.
+        """
+        cdef int got = GOT_SCAN
+        cdef int scanned
+        with nogil:
+            while True:
+                scanned = self.scan()
+                if scanned != SCAN_MORE:
+                    break
+                got = self.read_some()
+                if got != GOT_SCAN:
+                    break
+        if got == GOT_WAKE:  # nothing more has arrived
+            return self.take(SCAN_MORE)
+        if got != GOT_SCAN:
+            self.fail(got)
+        return self.take(scanned)
+
+    def send(self, bytes data not None):
+        """Send all of ``data``; blocks this thread while the peer does not read.
+
+        Raises:
+            ReplyLost: the peer is gone, or has not read anything for a minute.
+        """
+        cdef int got
+        cdef const char *p
+        cdef Py_ssize_t size
+        data = self.with_opening(data)
+        p = PyBytes_AS_STRING(data)
+        size = PyBytes_GET_SIZE(data)
+        with nogil:
+            got = self.write_all(p, size)
+        if got != GOT_SCAN:
+            self.fail(got)
+
+    def exchange(self, bytes data not None, Waiter waiter not None):
+        """Send ``data`` if there is any, then block until a request arrives.
+
+        Returns:
+            The request, or None when ``waiter`` was woken first.
+
+        Raises:
+            ConnectionClosed, ReplyLost, ProtocolError: as :meth:`send` and :meth:`receive`.
+        """
+        cdef int got = GOT_SCAN
+        cdef int scanned = SCAN_MORE
+        cdef int lost
+        cdef const char *p
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if size:
+            data = self.with_opening(data)
+            size = PyBytes_GET_SIZE(data)
+        p = PyBytes_AS_STRING(data)
+        with nogil:
+            lost = waiter.leave_gate()
+            if size:
+                got = self.write_all(p, size)
+            while got == GOT_SCAN:
+                scanned = self.scan()
+                if scanned != SCAN_MORE:
+                    break
+                got = self.wait_some(waiter)
+            waiter.enter_gate()
+        if lost:
+            waiter.lost += 1
+        if got == GOT_WAKE:
+            return None
+        if got != GOT_SCAN:
+            self.fail(got)
+        return self.take(scanned)
+
+    def shutdown(self):
+        """Let whoever reads or writes find the connection closed; for other threads."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the peer was faster
+
+    def close(self):
+        """Close the socket. May be called again."""
+        self.fd = -1
+        self.sock.close()
+
+    cdef bytes with_opening(self, bytes data):
+        if self.opening:
+            data = self.opening + data
+            self.opening = b""
+        return data
+
+    cdef object fail(self, int got):
+        if got == GOT_EOF:
+            raise ConnectionClosed("closed by the peer")
+        if got == GOT_WRITE_TIMEOUT:
+            raise ReplyLost("the peer does not read its reply")
+        verb = "read" if got == GOT_READ_ERROR else "write"
+        raise ReplyLost(f"cannot {verb}: {os.strerror(self.failed)}")
+
+    cdef int read_some(self) noexcept nogil:
+        """Read once; GOT_WAKE if there was nothing to read."""
+        cdef ssize_t count
+        cdef size_t wanted = READ_SIZE
+        if self.pos > self.size + wanted:  # a long value is on its way: read it in large parts
+            wanted = <size_t>min(self.pos - self.size, <uint64_t>(1 << 20))
+        if not self.make_room(wanted):
+            self.failed = ENOMEM
+            return GOT_READ_ERROR
+        while True:
+            count = recv(
+                self.fd, self.buffer + self.size, self.capacity - self.size, 0
+            )
+            if count > 0:
+                self.size += count
+                return GOT_SCAN
+            if count == 0:
+                return GOT_EOF
+            if errno == EAGAIN:
+                return GOT_WAKE
+            if errno != EINTR:
+                self.failed = errno
+                return GOT_READ_ERROR
+
+    cdef int wait_some(self, Waiter waiter) noexcept nogil:
+        """Sleep until there is something to read, and read it; GOT_WAKE if woken."""
+        cdef pollfd fds[2]
+        cdef int got
+        fds[0].fd = self.fd
+        fds[0].events = POLLIN
+        fds[1].fd = waiter.read_fd
+        fds[1].events = POLLIN
+        while True:
+            fds[0].revents = fds[1].revents = 0
+            if poll(fds, 2, -1) < 0:
+                if errno == EINTR:
+                    continue
+                self.failed = errno
+                return GOT_READ_ERROR
+            if fds[1].revents:
+                waiter.drain()
+                return GOT_WAKE
+            got = self.read_some()
+            if got != GOT_WAKE:
+                return got
+
+    cdef int write_all(self, const char *p, Py_ssize_t size) noexcept nogil:
+        cdef pollfd fds[1]
+        cdef ssize_t count
+        cdef int ready
+        while size:
+            count = send(self.fd, p, size, MSG_NOSIGNAL)
+            if count >= 0:
+                p += count
+                size -= count
+            elif errno == EAGAIN:
+                fds[0].fd = self.fd
+                fds[0].events = POLLOUT
+                ready = poll(fds, 1, SEND_TIMEOUT_MS)
+                if ready == 0:
+                    return GOT_WRITE_TIMEOUT
+                if ready < 0 and errno != EINTR:
+                    self.failed = errno
+                    return GOT_WRITE_ERROR
+            elif errno != EINTR:
+                self.failed = errno
+                return GOT_WRITE_ERROR
+        return GOT_SCAN
+
+
+# --- values to bytes ---------------------------------------------------------------------------
+
+cdef class Writer:
+    """A buffer that grows: on the stack first, then on the heap."""
+
+    cdef char[512] small
+    cdef char *data
+    cdef Py_ssize_t size
+    cdef Py_ssize_t capacity
+
+    def __cinit__(self):
+        self.data = self.small
+        self.capacity = sizeof(self.small)
+
+    def __dealloc__(self):
+        if self.data != self.small:
+            free(self.data)
+
+    cdef int put(self, const void *data, Py_ssize_t size) except -1:
+        cdef Py_ssize_t capacity
+        cdef char *larger
+        if self.capacity - self.size < size:
+            capacity = 2 * self.capacity + size
+            if self.data == self.small:
+                larger = <char *>malloc(capacity)
+                if larger != NULL:
+                    memcpy(larger, self.small, self.size)
+            else:
+                larger = <char *>realloc(self.data, capacity)
+            if larger == NULL:
+                PyErr_NoMemory()
+            self.data = larger
+            self.capacity = capacity
+        memcpy(self.data + self.size, data, size)
+        self.size += size
+        return 0
+
+    cdef int put_sized(self, uint8_t byte, int size, uint64_t number) except -1:
+        """A type byte and a big-endian number of ``size`` bytes."""
+        cdef uint8_t head[9]
+        cdef int i
+        head[0] = byte
+        for i in range(size):
+            head[size - i] = number & 0xFF
+            number >>= 8
+        return self.put(head, 1 + size)
+
+    cdef int put_int(self, int64_t number) except -1:
+        if number >= 0:
+            if number < 0x80:
+                return self.put_sized(<uint8_t>number, 0, 0)
+            if number <= 0xFF:
+                return self.put_sized(0xCC, 1, number)
+            if number <= 0xFFFF:
+                return self.put_sized(0xCD, 2, number)
+            if number <= 0xFFFFFFFFLL:
+                return self.put_sized(0xCE, 4, number)
+            return self.put_sized(0xCF, 8, number)
+        if number >= -32:
+            return self.put_sized(<uint8_t>(number & 0xFF), 0, 0)
+        if number >= -0x80:
+            return self.put_sized(0xD0, 1, <uint64_t>number)
+        if number >= -0x8000:
+            return self.put_sized(0xD1, 2, <uint64_t>number)
+        if number >= -0x80000000LL:
+            return self.put_sized(0xD2, 4, <uint64_t>number)
+        return self.put_sized(0xD3, 8, <uint64_t>number)
+
+    cdef int put_text(self, const char *text, Py_ssize_t size) except -1:
+        if size < 32:
+            self.put_sized(<uint8_t>(0xA0 | size), 0, 0)
+        elif size <= 0xFF:
+            self.put_sized(0xD9, 1, size)
+        elif size <= 0xFFFF:
+            self.put_sized(0xDA, 2, size)
+        elif size <= 0xFFFFFFFFLL:
+            self.put_sized(0xDB, 4, size)
+        else:
+            raise ValueError("string is too large")
+        return self.put(text, size)
+
+    cdef bint put_simple(self, object value) except -1:
+        """Write a value of a frequent exact type; False if it is of another one."""
+        cdef int overflow = 0
+        cdef int64_t number
+        cdef double real
+        cdef uint64_t bits
+        cdef Py_ssize_t size
+        cdef const char *text
+        if type(value) is str:
+            try:
+                text = PyUnicode_AsUTF8AndSize(value, &size)
+            except UnicodeEncodeError:
+                return False
+            self.put_text(text, size)
+        elif value is None:
+            self.put_sized(0xC0, 0, 0)
+        elif value is True:
+            self.put_sized(0xC3, 0, 0)
+        elif value is False:
+            self.put_sized(0xC2, 0, 0)
+        elif type(value) is int:
+            number = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if overflow:
+                return False
+            self.put_int(number)
+        elif type(value) is float:
+            real = PyFloat_AS_DOUBLE(value)
+            memcpy(&bits, &real, 8)
+            self.put_sized(0xCB, 8, bits)
+        elif type(value) is bytes:
+            size = PyBytes_GET_SIZE(value)
+            if size <= 0xFF:
+                self.put_sized(0xC4, 1, size)
+            elif size <= 0xFFFF:
+                self.put_sized(0xC5, 2, size)
+            elif size <= 0xFFFFFFFFLL:
+                self.put_sized(0xC6, 4, size)
+            else:
+                return False
+            self.put(PyBytes_AS_STRING(value), size)
+        else:
+            return False
+        return True
+
+    cdef int put_value(self, object value) except -1:
+        if not self.put_simple(value):
+            self.put_bytes(_wire.pack_value(value))
+        return 0
+
+    cdef int put_bytes(self, bytes data) except -1:
+        return self.put(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef bytes result(self):
+        return PyBytes_FromStringAndSize(self.data, self.size)
+
+
+cdef Writer reply(object msgid):
+    cdef Writer writer = Writer.__new__(Writer)
+    writer.put_bytes(REPLY_HEAD)
+    writer.put_value(msgid)
+    return writer
+
+
+def encode_call(msgid, event_id, str function not None, tuple args not None):
+    """The reply that has Kong run a PDK function and step with its result.
+
+    Raises:
+        ArgumentError: an argument cannot be sent; names function and argument.
+    """
+    cdef Writer writer = reply(msgid)
+    cdef Py_ssize_t count = len(args)
+    cdef Py_ssize_t index
+    cdef object value
+    writer.put_bytes(CALL_METHOD)
+    writer.put_value(function)
+    writer.put_bytes(CALL_ARGS)
+    if count < 16:
+        writer.put_sized(<uint8_t>(0x90 | count), 0, 0)
+    elif count <= 0xFFFF:
+        writer.put_sized(0xDC, 2, count)
+    else:
+        raise OverflowError("too many arguments")
+    for index in range(count):
+        value = args[index]
+        try:
+            if not writer.put_simple(value):
+                writer.put_bytes(_wire.pack_value(value))
+        except Exception as exc:
+            raise _wire.argument_error(function, index, value, exc) from exc
+    writer.put_bytes(EVENT_ID)
+    writer.put_value(event_id)
+    return writer.result()
+
+
+def encode_return(msgid, event_id):
+    """The reply that says that the handler is done."""
+    cdef Writer writer = reply(msgid)
+    writer.put_bytes(RETURN_DATA)
+    writer.put_bytes(EVENT_ID)
+    writer.put_value(event_id)
+    return writer.result()
+
+
+def encode_result(msgid, result):
+    """The reply that carries the result of a call."""
+    cdef Writer writer = reply(msgid)
+    writer.put_bytes(NIL)
+    writer.put_value(result)
+    return writer.result()
+
+
+def encode_error(msgid, text):
+    """The reply that says why a call failed."""
+    cdef Writer writer = reply(msgid)
+    writer.put_value(text)
+    writer.put_bytes(NIL)
+    return writer.result()
+
+
+def encode_notification(label, value):
+    """A message to Kong that nobody answers."""
+    cdef Writer writer = Writer.__new__(Writer)
+    writer.put_bytes(NOTIFICATION_HEAD)
+    writer.put_value(label)
+    writer.put_value(value)
+    return writer.result()

@@ -1,0 +1,184 @@
+"""What both codecs share: the values of the wire, and the rare cases in plain Python.
+
+The protocol is MessagePack-RPC as Kong speaks it (Kong: kong/runloop/plugin_servers/rpc/mp_rpc.lua):
+a request is ``[0, msgid, method, [argument...]]``, a reply ``[1, msgid, error, result]``, a
+notification ``[2, label, arguments]``. ``_speedups`` recognises the usual requests byte by byte and
+leaves all others to :func:`decode_request`, which is also all that ``_fallback`` uses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Tuple, Union
+
+import msgpack
+
+from .exception import ArgumentError, ProtocolError
+
+REQUEST = 0
+RESPONSE = 1
+NOTIFICATION = 2
+
+# Kinds of request, as ``Request.kind``.
+HANDLE_EVENT = 1  # target: instance id, value: phase
+STEP = 2  # target: event id, value: the result of the PDK call
+STEP_ERROR = 3  # target: event id, value: the error text of the PDK call
+CALL = 4  # target: method, value: list of arguments
+IGNORE = 5  # a notification: nothing to answer
+
+METHOD_HANDLE_EVENT = "plugin.HandleEvent"
+METHOD_STEP_PREFIX = "plugin.Step"
+METHOD_STEP_ERROR = "plugin.StepError"
+
+# Pieces of replies, between which the values stand.
+REPLY_HEAD = b"\x94\x01"  # [1, msgid
+NOTIFICATION_HEAD = b"\x93\x02"  # [2, label, value
+NIL = b"\xc0"
+CALL_METHOD = NIL + b"\x82\xa4Data\x82\xa6Method"  # nil, {Data: {Method: function
+CALL_ARGS = b"\xa4Args"  # Args: [...]}
+EVENT_ID = b"\xa7EventId"  # EventId: id}
+RETURN_DATA = NIL + b"\x82\xa4Data\xa3ret"  # nil, {Data: "ret"
+
+#: Default bound of one message, bytes. Bodies of 64 MiB are the largest that Kong is known to be
+#: configured for; the double leaves room for the envelope and for maps around them.
+MAX_MESSAGE = 128 * 1024 * 1024
+
+#: Default bound of nesting. Kong's JSON decoder takes 1,000 levels from a client's body; a lower
+#: bound would let that client cut the connection. msgpack itself ends at 1,024.
+MAX_DEPTH = 1010
+MAX_DEPTH_LIMIT = 1020
+
+#: The first read of a connection; enough for nearly every request, bytes.
+READ_SIZE = 16 * 1024
+
+#: How long a peer may take to read a reply before it is taken for dead, milliseconds. Kong gives
+#: its own side of a call 60 s.
+SEND_TIMEOUT_MS = 60_000
+
+#: Lengths at which LuaJIT finds the end of an array with holes, for up to eight arguments: measured
+#: with every pattern of nil and value (tests/e2e holds it against a real LuaJIT).
+HOLE_PADDED_LENGTH = 12
+
+ERRORS = "surrogateescape"  # Lua strings are bytes: what is not UTF-8 must survive both ways
+
+NESTING_ADVICE = "nested deeper than {limit} containers"
+SIZE_ADVICE = "a message of at least {size} bytes, {limit} are allowed (max_message)"
+
+
+def start_error(byte: int) -> ProtocolError:
+    """The error for a message that does not begin as a request does."""
+    return ProtocolError(
+        f"expected a MessagePack-RPC request [0, msgid, method, arguments], "
+        f"got a message that begins with byte 0x{byte:02x}"
+    )
+
+
+def reserved_error() -> ProtocolError:
+    """The error for byte 0xc1, which MessagePack never uses."""
+    return ProtocolError("byte 0xc1 is no MessagePack type")
+
+
+def decode_value(data: Union[bytes, bytearray, memoryview]) -> Any:
+    """Decode one MessagePack value.
+
+    Strings that are not UTF-8 come with surrogate escapes, map keys may be of any hashable type.
+
+    Raises:
+        ProtocolError: for anything that msgpack refuses.
+    """
+    try:
+        return msgpack.unpackb(
+            data, raw=False, unicode_errors=ERRORS, strict_map_key=False, use_list=True
+        )
+    except Exception as exc:  # msgpack raises ValueError, TypeError, OverflowError and its own
+        raise ProtocolError(f"cannot decode a value: {exc or type(exc).__name__}") from exc
+
+
+def decode_request(data: Union[bytes, bytearray, memoryview]) -> Tuple[int, int, Any, Any]:
+    """Decode one whole request to ``(kind, msgid, target, value)``; see the kinds above.
+
+    A call whose only argument is a map with ``EventId`` is a step whatever its method says: Kong
+    takes the method's name from a ``_method`` key of the PDK function's result, which a client can
+    plant. For the same reason a step error is believed only if it carries a text.
+
+    Raises:
+        ProtocolError: if the message is no request.
+    """
+    message = decode_value(data)
+    if not isinstance(message, list) or not message:
+        raise ProtocolError("expected a request [0, msgid, method, arguments], got an empty array")
+    if type(message[0]) is int and message[0] == NOTIFICATION:
+        return IGNORE, 0, None, None
+    if len(message) != 4 or type(message[0]) is not int or message[0] != REQUEST:
+        raise ProtocolError("expected a request [0, msgid, method, arguments], got another array")
+    _, msgid, method, params = message
+    if type(msgid) is not int:
+        raise ProtocolError(f"a request's msgid must be an integer, got {type(msgid).__name__}")
+    if not isinstance(params, list):
+        raise ProtocolError(f"a request's arguments must be an array, got {type(params).__name__}")
+    if len(params) == 1 and isinstance(params[0], dict):
+        argument = params[0]
+        event_id = argument.get("EventId")
+        if type(event_id) is int:
+            data = argument.get("Data")
+            if method == METHOD_STEP_ERROR and isinstance(data, str):
+                return STEP_ERROR, msgid, event_id, data
+            return STEP, msgid, event_id, data
+        instance_id, phase = argument.get("InstanceId"), argument.get("EventName")
+        if method == METHOD_HANDLE_EVENT and type(instance_id) is int and isinstance(phase, str):
+            return HANDLE_EVENT, msgid, instance_id, phase
+    return CALL, msgid, method, params
+
+
+def new_packer() -> msgpack.Packer:
+    """A packer with the settings of the wire: ``str`` as str, ``bytes`` as bin."""
+    return msgpack.Packer(use_bin_type=True, unicode_errors=ERRORS, autoreset=True)
+
+
+def pack_value(value: Any) -> bytes:
+    """Encode one value. Raises what msgpack raises; see :func:`argument_error`."""
+    return new_packer().pack(value)
+
+
+def pack_arguments(function: str, args: Tuple[Any, ...]) -> bytes:
+    """Encode the values of ``args`` one after the other, without the array around them.
+
+    Raises:
+        ArgumentError: names the function and the argument that cannot be sent, and why.
+    """
+    packer = new_packer()
+    parts = []
+    for index, value in enumerate(args):
+        try:
+            parts.append(packer.pack(value))
+        except Exception as exc:
+            raise argument_error(function, index, value, exc) from exc
+    return b"".join(parts)
+
+
+def argument_error(function: str, index: int, value: Any, exc: Exception) -> ArgumentError:
+    """The error for an argument that MessagePack cannot carry."""
+    return ArgumentError(
+        f"{function}: argument {index + 1}, of type {type(value).__name__}, cannot be sent to Kong: "
+        f"{exc or type(exc).__name__} (strings, bytes, numbers up to 64 bits, booleans, None, lists, "
+        f"tuples and dicts of these can)"
+    )
+
+
+def pad_holes(args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+    """Make arguments with a None before another value safe for LuaJIT.
+
+    Kong fills a Lua table with them and unpacks it; where a nil stands in between, LuaJIT may find
+    the end of the table too early and drop what follows. Behind values that no function looks at,
+    up to a length at which it does not, all of them arrive.
+
+    Args:
+        args: the arguments of a PDK call, up to eight of them with holes.
+
+    Returns:
+        ``args``, or ``args`` and so many ``False`` that nothing is lost.
+    """
+    while args and args[-1] is None:
+        args = args[:-1]  # a trailing nil is the same as none
+    if all(value is not None for value in args):
+        return args
+    return args + (False,) * (HOLE_PADDED_LENGTH - len(args))

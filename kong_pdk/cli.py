@@ -1,0 +1,252 @@
+"""The two plugin servers that Kong starts: one plugin in its own file, and a folder of plugins.
+
+    python my-plugin.py                  a plugin that calls start_dedicated_server
+    kong-python-pluginserver -d DIR      every plugin of a folder
+
+Exit status: 0 at the end or after a dump, 1 for anything that went wrong, 2 for wrong flags.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Callable, NoReturn, Optional, TextIO
+
+from . import __version__
+from ._codec import is_compiled
+from .config import DEFAULT_PREFIX, ServerConfig
+from .exception import ConfigError, KongPDKError
+from .runtime.plugins import Plugin, load_directory, plugin_of_class
+
+#: The sockets of the directory server, under the prefix.
+DIRECTORY_SOCKET = "python_pluginserver"
+
+#: Kong's own default ends in .socket, the published Python server's in .sock: both are served.
+SOCKET_SUFFIXES = (".sock", ".socket")
+
+#: How long threads that a plugin left behind may hold up the end of the process, seconds.
+EXIT_PATIENCE = 3.0
+
+_LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
+
+
+def start_dedicated_server(
+    name: str,
+    plugin: type,
+    version: Optional[str] = None,
+    priority: Optional[int] = 0,
+    schema: Optional[Sequence[Any]] = None,
+) -> NoReturn:
+    """Be a plugin server for one plugin, with the flags of the command line; never returns.
+
+    To be called at the end of a plugin's own file. ``<prefix>/<name>.sock`` and
+    ``<prefix>/<name>.socket`` are served unless ``--socket-name`` names one.
+
+    Args:
+        name: the plugin's name in kong.conf, unique among Kong's plugins.
+        plugin: its class.
+        version: three numbers, ``"1.0.0"``.
+        priority: plugins of higher priority run first.
+        schema: the fields of its configuration; the ``Schema`` of the class's module if left out.
+
+    Raises:
+        SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error.
+    """
+    parser = _parser(f"Kong plugin server of the Python plugin {name}.")
+    parser.add_argument(
+        "--dump", "-dump", action="store_true", help="print the plugin as JSON for Kong and exit"
+    )
+    args = parser.parse_args()
+    if args.version:
+        _print_version(parser, args)
+
+    def load() -> dict[str, Plugin]:
+        found = plugin_of_class(name, plugin, version, priority, schema)
+        return {found.name: found}
+
+    _main(args, load, dump=(lambda plugins: list(plugins.values())) if args.dump else None, stem=name)
+
+
+def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
+    """The console script kong-python-pluginserver: serve every plugin of a folder; never returns.
+
+    Args:
+        argv: the flags; those of the process if None.
+
+    Raises:
+        SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error, 2 for
+            wrong flags.
+    """
+    parser = _parser("Kong plugin server for a directory of Python plugins.")
+    parser.add_argument(
+        "-d", "--plugins-directory", "-plugins-directory", metavar="DIR", dest="directory",
+        help="the folder of the plugins, one in each file",
+    )  # fmt: skip
+    dumps = parser.add_mutually_exclusive_group()
+    dumps.add_argument(
+        "--dump-plugin-info", "-dump-plugin-info", metavar="NAME", dest="dump_name",
+        help="print that plugin as JSON for Kong and exit (Kong 3.9 takes one per query)",
+    )  # fmt: skip
+    dumps.add_argument(
+        "--dump-all-plugins", "-dump-all-plugins", action="store_true", dest="dump_all",
+        help="print all plugins as JSON for Kong and exit",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+    if args.version:
+        _print_version(parser, args)
+    if args.directory is None:
+        parser.error("the plugins' folder is missing: name it with -d DIR")
+
+    def dump_one(plugins: dict[str, Plugin]) -> list[Plugin]:
+        if args.dump_name not in plugins:
+            known = ", ".join(sorted(plugins)) or "none"
+            raise ConfigError(f"no plugin {args.dump_name!r} in {args.directory} (found: {known})")
+        return [plugins[args.dump_name]]
+
+    dump: Optional[Callable[[dict[str, Plugin]], list[Plugin]]] = None
+    if args.dump_name is not None:
+        dump = dump_one
+    elif args.dump_all:
+        dump = lambda plugins: list(plugins.values())  # noqa: E731
+    _main(args, lambda: load_directory(args.directory), dump, stem=DIRECTORY_SOCKET)
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+    parser.add_argument(
+        "-p", "--kong-prefix", "-kong-prefix", metavar="PREFIX", dest="prefix",
+        default=DEFAULT_PREFIX,
+        help="Kong's prefix, the folder of the sockets (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="log more; may be repeated"
+    )
+    parser.add_argument(
+        "--version", "-version", action="store_true",
+        help="print the version and exit; with -v also the build of the codec",
+    )  # fmt: skip
+    parser.add_argument(
+        "--socket-name", metavar="NAME", help="serve only the socket of this name under the prefix"
+    )
+    parser.add_argument(
+        "--listen-queue-size", metavar="N", type=int, default=ServerConfig.listen_queue_size,
+        help="connections that wait to be accepted (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-lua-style", action="store_false", dest="lua_style",
+        help="PDK calls return data and raise PDKException, in place of (data, err)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--announce-pid", action="store_true",
+        help="tell Kong this server's pid on each connection, so that it drops the instances of a "
+        "former one at once (not needed: ids are never used again)",
+    )  # fmt: skip
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("-g", "--gevent", action="store_true", help="not available yet")
+    modes.add_argument("-m", "--multiprocessing", action="store_true", help="not available yet")
+    return parser
+
+
+def _print_version(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoReturn:
+    text = f"{parser.prog} {__version__}"
+    if args.verbose:
+        python = ".".join(map(str, sys.version_info[:3]))
+        text += f" ({'compiled' if is_compiled() else 'pure-Python'} codec, Python {python})"
+    print(text)
+    sys.exit(0)
+
+
+def _main(
+    args: argparse.Namespace,
+    load: Callable[[], dict[str, Plugin]],
+    dump: Optional[Callable[[dict[str, Plugin]], list[Plugin]]],
+    stem: str,
+) -> NoReturn:
+    """Load, then dump or serve; turns errors into a line on standard error and status 1."""
+    _configure_logging(args.verbose)
+    try:
+        if dump is not None:
+            with _output_aside() as output:
+                # Nothing is written until all of it is known to be good.
+                text = json.dumps([plugin.describe() for plugin in dump(load())])
+                output.write(text + "\n")
+        else:
+            config = _config(args, stem)
+            plugins = load()
+            if not plugins:
+                raise ConfigError("there is no plugin to serve")
+            from .server.lifecycle import serve
+
+            serve(plugins, config)
+            _exit_soon()
+    except KongPDKError as exc:
+        print(f"{os.path.basename(sys.argv[0])}: {exc}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
+    for flag, wanted in (("gevent", args.gevent), ("multiprocessing", args.multiprocessing)):
+        if wanted:
+            raise ConfigError(
+                f"--{flag}: this mode is not available yet; leave the flag out to run handlers in "
+                f"threads"
+            )
+    if not os.path.isdir(args.prefix):
+        raise ConfigError(
+            f"folder {args.prefix} does not exist, so no socket can be created there: create it, or "
+            f"name Kong's prefix with --kong-prefix"
+        )
+    names = tuple(stem + suffix for suffix in SOCKET_SUFFIXES)
+    if args.socket_name is not None:
+        if not args.socket_name or os.path.basename(args.socket_name) != args.socket_name:
+            raise ConfigError(f"--socket-name must be a file's name, got {args.socket_name!r}")
+        names = (args.socket_name,)
+    return ServerConfig(
+        prefix=args.prefix,
+        socket_names=names,
+        listen_queue_size=args.listen_queue_size,
+        lua_style=args.lua_style,
+        announce_pid=args.announce_pid,
+    )
+
+
+def _configure_logging(verbose: int) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
+    package = logging.getLogger("kong_pdk")
+    package.addHandler(handler)
+    package.propagate = False  # a plugin may configure the root logger for itself
+    package.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+@contextlib.contextmanager
+def _output_aside() -> Iterator[TextIO]:
+    """Keep standard output for what is written to the result; all else there goes to standard error.
+
+    What a plugin has printed while it was imported is still in Python's buffer, unless it was more
+    than that holds or was flushed: it goes to standard error too.
+    """
+    sys.stderr.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout.flush()
+    with open(kept, "w", encoding="utf-8") as output:
+        yield output
+
+
+def _exit_soon() -> None:
+    """See that threads of a plugin which never end do not keep the process."""
+
+    def end() -> None:
+        time.sleep(EXIT_PATIENCE)
+        os._exit(0)
+
+    threading.Thread(target=end, daemon=True).start()

@@ -1,0 +1,83 @@
+"""The server's settings: every path, limit and time in one frozen object, checked once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from . import _wire
+from .exception import ConfigError
+
+#: Modes by the name that the flags choose, with the module that implements them.
+MODES = {
+    "threads": "kong_pdk.modes.threads",
+}
+
+#: Where Kong keeps its sockets unless kong.conf's ``prefix`` says otherwise.
+DEFAULT_PREFIX = "/usr/local/kong"
+
+#: The kernel's limit of a Unix socket's path, bytes (struct sockaddr_un, with its final zero 108).
+MAX_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """All that the running server wants to know. Times are in seconds, sizes in bytes.
+
+    Attributes:
+        prefix: Kong's prefix, the folder of the sockets.
+        socket_names: names of the sockets under the prefix; each is served.
+        listen_queue_size: connections that the kernel holds until they are accepted.
+        lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
+        mode: one of :data:`MODES`.
+        threads: most handlers that run at the same time in threads; further events wait. Kong's
+            pools hold up to 256 connections per nginx worker, each with one event under way.
+        idle_timeout: a thread that had nothing to do for so long ends.
+        event_timeout: how long a handler waits for the answer to a PDK call; below the 60 s after
+            which Kong itself gives up, so that the handler's slot is free first.
+        graceful_timeout: how long events under way may go on once the server has been told to stop.
+        max_message: the largest message that is taken from a connection.
+        max_depth: the deepest nesting of a message, in containers.
+        announce_pid: send Kong a ``serverPid`` notification on each connection.
+    """
+
+    prefix: str = DEFAULT_PREFIX
+    socket_names: tuple[str, ...] = ("python_pluginserver.sock", "python_pluginserver.socket")
+    listen_queue_size: int = 4096
+    lua_style: bool = True
+    mode: str = "threads"
+    threads: int = 512
+    idle_timeout: float = 30.0
+    event_timeout: float = 55.0
+    graceful_timeout: float = 10.0
+    max_message: int = _wire.MAX_MESSAGE
+    max_depth: int = _wire.MAX_DEPTH
+    announce_pid: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("listen_queue_size", "threads", "max_message", "max_depth"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("idle_timeout", "event_timeout", "graceful_timeout"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} must be 0 s or more, got {getattr(self, name)}")
+        if self.max_depth > _wire.MAX_DEPTH_LIMIT:
+            raise ConfigError(
+                f"max_depth must be at most {_wire.MAX_DEPTH_LIMIT}, where msgpack ends, "
+                f"got {self.max_depth}"
+            )
+        if self.mode not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if not self.socket_names:
+            raise ConfigError("socket_names must name at least one socket")
+        for path in self.socket_paths:
+            if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+                raise ConfigError(
+                    f"socket path {path!r} is longer than the {MAX_SOCKET_PATH} bytes that the "
+                    f"system allows: use a shorter prefix (--kong-prefix) or --socket-name"
+                )
+
+    @property
+    def socket_paths(self) -> tuple[str, ...]:
+        """The paths of all sockets."""
+        return tuple(os.path.join(self.prefix, name) for name in self.socket_names)

@@ -1,0 +1,129 @@
+"""Every exception of the package, in one tree.
+
+::
+
+    KongPDKError                      base of all that the package raises
+    ├── PDKException                  a PDK call failed; what plugin authors catch
+    │   ├── ArgumentError             an argument cannot be sent to Kong (also TypeError)
+    │   └── EventEnded                a PDK call after the end of its event (also RuntimeError)
+    ├── PluginError                   not a plugin that Kong could use (also ValueError)
+    ├── ConfigError                   an option of the server makes no sense (also ValueError)
+    ├── ListenError                   the socket cannot be served (also OSError)
+    ├── RPCError                      the answer to a call is an error
+    │   └── UnknownInstance           Kong knows an instance id that this process does not
+    ├── ConnectionClosed              the peer is gone (also ConnectionError)
+    │   └── ReplyLost                 and has not read what was sent to it
+    └── ProtocolError                 bytes that are no request (also ValueError)
+        ├── MessageTooLarge           larger than ``max_message`` bytes
+        └── NestingTooDeep            nested deeper than ``max_depth`` containers
+
+    HandlerExit (BaseException)       ends a handler; ``except Exception`` does not catch it
+    ├── ResponseSent                  by kong.response.exit or kong.response.error
+    └── EventAbandoned                nobody waits for the answer any more
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "ConfigError",
+    "ConnectionClosed",
+    "EventAbandoned",
+    "EventEnded",
+    "HandlerExit",
+    "KongPDKError",
+    "ListenError",
+    "MessageTooLarge",
+    "NestingTooDeep",
+    "PDKException",
+    "PluginError",
+    "PluginServerException",
+    "ProtocolError",
+    "RPCError",
+    "ReplyLost",
+    "ResponseSent",
+    "UnknownInstance",
+]
+
+
+class KongPDKError(Exception):
+    """Base of every error that this package raises."""
+
+
+#: The published package's name for an error of the server.
+PluginServerException = KongPDKError
+
+
+class PDKException(KongPDKError):
+    """A PDK call failed. With ``--no-lua-style`` this is how a plugin learns of it."""
+
+
+class ArgumentError(PDKException, TypeError):
+    """An argument of a PDK call cannot be sent to Kong; the call was not made."""
+
+
+class EventEnded(PDKException, RuntimeError):
+    """A PDK call was made after its event had ended; Kong would never answer it."""
+
+
+class PluginError(KongPDKError, ValueError):
+    """What was found is no plugin that Kong could use; the text names file and field."""
+
+
+class ConfigError(KongPDKError, ValueError):
+    """An option of the server has a value that makes no sense."""
+
+
+class ListenError(KongPDKError, OSError):
+    """The server's socket cannot be created at the given path."""
+
+
+class RPCError(KongPDKError):
+    """The answer to a call is an error; its text is what Kong gets to read."""
+
+
+class UnknownInstance(RPCError):
+    """The call is for a plugin instance that this process does not hold.
+
+    Its text is part of the protocol: Kong looks for "no plugin instance" in an error, then
+    forgets its instance ids, starts the instance again and repeats the event.
+    """
+
+    def __init__(self, instance_id: object) -> None:
+        super().__init__(f"no plugin instance {instance_id!r}")
+
+
+class ConnectionClosed(KongPDKError, ConnectionError):
+    """The peer has closed the connection."""
+
+
+class ReplyLost(ConnectionClosed):
+    """The peer has closed the connection without reading the last reply."""
+
+
+class ProtocolError(KongPDKError, ValueError):
+    """The peer sent what is no request of the protocol; its connection cannot go on."""
+
+
+class MessageTooLarge(ProtocolError):
+    """A message is larger than the ``max_message`` of the configuration, in bytes."""
+
+
+class NestingTooDeep(ProtocolError):
+    """A message nests containers deeper than the ``max_depth`` of the configuration."""
+
+
+class HandlerExit(BaseException):
+    """Ends a handler early.
+
+    No subclass of ``Exception``, so that a plugin's ``except Exception`` does not keep a handler
+    alive that has nobody to talk to any more. ``finally`` blocks run.
+    """
+
+
+class ResponseSent(HandlerExit):
+    """``kong.response.exit`` or ``kong.response.error`` has ended the request in Kong."""
+
+
+class EventAbandoned(HandlerExit):
+    """Kong has gone away or did not answer a PDK call in time; the event is over."""

@@ -1,0 +1,370 @@
+"""Threads: each handler runs in a thread of its own, which may block without holding up anybody.
+
+The thread that runs an event also reads the connection that the event's last request came on: it
+sends its PDK call there and sleeps on that connection and on its own waiter, because the next step
+nearly always comes back on the same one. When the event is over it lingers on the connection, ready
+for the next event there. So in the usual case nothing is handed from one thread to another.
+
+The other cases: a step of another event is delivered to the thread that waits for it, together with
+the connection; anything else that needs a thread goes, with its connection, to an idle one, a new
+one, or the queue. Steps never need a free thread. A thread that is woken for something else parks
+the connection that it was reading.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from typing import Optional
+
+from .. import _wire
+from .._codec import Connection, Request, Waiter
+from ..config import ServerConfig
+from ..exception import ConnectionClosed, EventAbandoned, ProtocolError, ReplyLost
+from ..runtime.events import Event
+from ..runtime.service import Service
+from ..server.loop import TICK, Loop
+
+logger = logging.getLogger("kong_pdk.server")
+
+_STEPS = (_wire.STEP, _wire.STEP_ERROR)
+
+#: A thread that lingers on a connection for less than this is left there if another can be
+#: started: its connection is in use. Seconds.
+LINGER = 0.25
+
+#: How long a stop waits for the `finally` blocks of handlers whose events it has ended, seconds.
+UNWIND = 1.0
+
+
+class Mode:
+    """Runs handlers in threads.
+
+    Args:
+        service: answers the requests.
+        loop: takes connections that nobody reads.
+        config: the server's settings.
+    """
+
+    def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
+        self.service = service
+        self.loop = loop
+        self.waiting = service.events.waiting
+        self.ticks = 0
+        self.gating = Gating()
+        self._config = config
+        self._stopping = False
+        self._lock = threading.Lock()  # of the number of threads, and of the queue
+        self._threads: set[_Thread] = set()
+        self._started = 0
+        self._queue: collections.deque[tuple[Connection, Request]] = collections.deque()
+        # Idle threads, coldest first: a thread without a connection, or the one that has lingered
+        # longest, is the first to get other work.
+        self._idle: collections.OrderedDict[_Thread, None] = collections.OrderedDict()
+
+    # --- for the loop ----------------------------------------------------------------------------
+
+    def route(self, connection: Connection, request: Request) -> None:
+        """Hand a request, with its connection, to the thread that it is for."""
+        if request.kind in _STEPS:
+            event = self.waiting.pop(request.target, None)
+            if event is not None:
+                event.runner.hand_over(connection, request)
+                return
+        with self._lock:
+            thread = self._claim(idle_before=time.monotonic() - LINGER)
+            if thread is None and len(self._threads) < self._config.threads:
+                thread = _Thread(self, self._started)
+                self._started += 1
+                self._threads.add(thread)
+                thread.start()
+            thread = thread or self._claim()
+            if thread is None:
+                self._queue.append((connection, request))
+                return
+        thread.hand_over(connection, request)
+
+    def tick(self, tick: int) -> None:
+        """Abandon events that have waited too long; end threads that have had nothing to do."""
+        self.ticks = tick
+        late = tick - self._config.event_timeout / TICK
+        for event_id, event in list(self.waiting.items()):
+            if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
+                event.runner.hand_over(None, None)
+        self.gating.start_window()
+        self._end_idle(time.monotonic() - self._config.idle_timeout)
+
+    def is_busy(self) -> bool:
+        """Whether any thread is at work or any request waits for one."""
+        return len(self._threads) > len(self._idle) or bool(self._queue)
+
+    def stop(self) -> None:
+        """End idle threads, and let waiting handlers find their events abandoned.
+
+        A handler that computes or blocks cannot be ended; its thread dies with the process.
+        """
+        with self._lock:
+            self._stopping = True
+        for event_id in list(self.waiting):
+            event = self.waiting.pop(event_id, None)
+            if event is not None:
+                event.runner.hand_over(None, None)
+        self._end_idle(float("inf"))
+        deadline = time.monotonic() + UNWIND
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # --- for the threads -------------------------------------------------------------------------
+
+    def _claim(self, idle_before: float = float("inf")) -> Optional[_Thread]:
+        """Take the coldest idle thread; whoever gets it must hand something over to it.
+
+        The caller holds the lock.
+        """
+        thread = next(iter(self._idle), None)
+        if thread is None or thread.idle_since > idle_before:
+            return None
+        del self._idle[thread]
+        return thread
+
+    def _end_idle(self, idle_before: float) -> None:
+        """End the threads that have been idle since before a time."""
+        while True:
+            with self._lock:
+                thread = next(iter(self._idle), None)
+                if thread is None or thread.last_event > idle_before:
+                    return
+                del self._idle[thread]
+            thread.hand_over(None, None)
+
+    def _enter_idle(
+        self, thread: _Thread, lingers: bool
+    ) -> Optional[tuple[Optional[Connection], Optional[Request]]]:
+        """Register as idle, unless there is something to do, or to end: then that is returned."""
+        with self._lock:
+            if self._queue:
+                return self._queue.popleft()
+            if self._stopping:
+                return None, None
+            thread.last_event = time.monotonic()
+            thread.idle_since = thread.last_event if lingers else 0.0
+            self._idle[thread] = None
+            if not lingers:
+                self._idle.move_to_end(thread, last=False)
+        return None
+
+    def _leave_idle(self, thread: _Thread) -> bool:
+        """Take oneself out of the idle ones; False if somebody has claimed the thread first."""
+        with self._lock:
+            if thread not in self._idle:
+                return False
+            del self._idle[thread]
+            return True
+
+    def _ended(self, thread: _Thread) -> None:
+        with self._lock:
+            self._threads.discard(thread)
+
+    # --- for events --------------------------------------------------------------------------------
+
+    def exchange(self, event: Event, frame: bytes) -> Request:
+        """Send a PDK call and wait, wherever its answer arrives."""
+        thread: _Thread = event.runner
+        connection = event.connection
+        waiting = self.waiting
+        event.waiting_since = self.ticks
+        waiting[event.id] = event
+        assert connection is not None
+        request: Optional[Request] = None
+        try:
+            request = connection.exchange(frame, thread.waiter)
+        except (ConnectionClosed, ProtocolError) as exc:
+            # Kong may close a connection and step on another one, but not if it has missed our call.
+            self._lost(connection, exc)
+            connection = None
+            if isinstance(exc, ReplyLost) and waiting.pop(event.id, None) is event:
+                self._abandon(event, f"Kong is gone: {exc}")
+            thread.waiter.wait()
+        while True:
+            if request is None:  # woken: somebody else has taken the event out of `waiting`
+                given, request = thread.take()
+                if connection is not None:
+                    self.loop.park(connection)
+                if request is None or given is None:
+                    self._abandon(event, "Kong has not answered a PDK call in time")
+                event.connection = given
+                event.msgid = request.msgid
+                return request
+            if request.target == event.id and request.kind in _STEPS:
+                if waiting.pop(event.id, None) is event:
+                    event.msgid = request.msgid
+                    return request
+            assert connection is not None
+            self.route(connection, request)
+            connection = request = None
+            thread.waiter.wait()
+
+    def send_last(self, event: Event, frame: bytes) -> None:
+        """Send the call that ends the request in Kong."""
+        assert event.connection is not None
+        self.send(event.connection, frame)
+
+    def send(self, connection: Connection, frame: bytes) -> bool:
+        """Send a reply; False, and the connection is closed, if nobody is there to read it."""
+        try:
+            connection.send(frame)
+        except ConnectionClosed as exc:
+            self._lost(connection, exc)
+            return False
+        return True
+
+    def _lost(self, connection: Connection, exc: Exception) -> None:
+        level = logging.DEBUG if isinstance(exc, ConnectionClosed) else logging.WARNING
+        logger.log(level, "closed a connection: %s", exc)
+        self.loop.close(connection)
+
+    def _abandon(self, event: Event, why: str) -> None:
+        event.over = True
+        event.connection = None
+        logger.warning(
+            "plugin %s: %s: event %d is abandoned: %s",
+            event.instance.plugin.name, event.phase, event.id, why,
+        )  # fmt: skip
+        raise EventAbandoned(why)
+
+
+class Gating:
+    """Knows which handlers block, so that they go around the compiled codec's gate.
+
+    A handler that blocks inside the gate holds up all others until the gate is opened behind its
+    back. Where that happens to a good part of a plugin's events in one phase, the next ones are run
+    without it for a while.
+    """
+
+    MIN_BLOCKS = 8
+    MIN_SHARE = 1 / 16
+    UNGATED_EVENTS = 1024
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, str], list[int]] = {}  # events, blocks
+        self._around: dict[tuple[int, str], int] = {}  # events left
+
+    def start_window(self) -> None:
+        """Forget what was seen; called about once a second."""
+        self._seen = {}
+
+    def goes_around(self, key: tuple[int, str]) -> bool:
+        """Whether the next event of an instance and phase runs without the gate."""
+        left = self._around.get(key, 0) if self._around else 0
+        if left > 1:
+            self._around[key] = left - 1
+        elif left:
+            self._around.pop(key, None)
+        return left > 0
+
+    def note(self, key: tuple[int, str], blocked: bool) -> None:
+        """Note the end of an event that had passed the gate."""
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = [0, 0]
+        seen[0] += 1
+        if blocked:
+            seen[1] += 1
+            if seen[1] >= self.MIN_BLOCKS and seen[1] >= seen[0] * self.MIN_SHARE:
+                self._around[key] = self.UNGATED_EVENTS
+
+
+class _Thread(threading.Thread):
+    """A thread that answers requests until it has had nothing to do for a while."""
+
+    def __init__(self, mode: Mode, number: int) -> None:
+        super().__init__(name=f"kong-pdk-{number}", daemon=True)
+        self.mode = mode
+        self.waiter = Waiter()
+        self.idle_since = 0.0  # 0: reads no connection, free to be claimed at once
+        self.last_event = 0.0
+        self._given: tuple[Optional[Connection], Optional[Request]] = (None, None)
+
+    def hand_over(self, connection: Optional[Connection], request: Optional[Request]) -> None:
+        """Wake the thread with something to do, or with nothing: time to give up.
+
+        Only for whoever has claimed the thread, or has taken its event out of ``waiting``.
+        """
+        self._given = (connection, request)
+        self.waiter.wake()
+
+    def take(self) -> tuple[Optional[Connection], Optional[Request]]:
+        """What the thread was woken for."""
+        given, self._given = self._given, (None, None)
+        return given
+
+    def run(self) -> None:
+        try:
+            self.waiter.wait()
+            connection, request = self.take()
+            while request is not None and connection is not None:
+                if request.kind == _wire.HANDLE_EVENT:
+                    connection, request = self._next(self._run_event(connection, request))
+                else:
+                    reply = self.mode.service.answer(request)
+                    connection, request = self._next(self._reply(connection, reply))
+        except Exception:  # a bug of ours: this thread ends, the others go on
+            logger.exception("a thread of the server failed")
+        finally:
+            self.mode._ended(self)
+            self.waiter.release()
+            self.waiter.close()
+
+    def _run_event(self, connection: Connection, request: Request) -> Optional[Connection]:
+        """Run one event; returns the connection that the thread reads from then on."""
+        mode, waiter = self.mode, self.waiter
+        key = (request.target, request.value)
+        lost = waiter.lost
+        gated = not mode.gating.goes_around(key)
+        if not gated:
+            waiter.release()
+            waiter.gated = False
+        reply, event = mode.service.run_event(request, connection, mode, self)
+        if gated:
+            mode.gating.note(key, waiter.lost != lost)
+        waiter.gated = True
+        last = connection if event is None else event.connection
+        return None if last is None else self._reply(last, reply)
+
+    def _reply(self, connection: Connection, reply: bytes) -> Optional[Connection]:
+        if reply and not self.mode.send(connection, reply):
+            return None
+        return connection if connection.fileno() >= 0 else None
+
+    def _next(
+        self, connection: Optional[Connection]
+    ) -> tuple[Optional[Connection], Optional[Request]]:
+        """Linger on the connection until a request arrives there or the thread is claimed."""
+        mode = self.mode
+        given = mode._enter_idle(self, connection is not None)
+        if given is not None:
+            if connection is not None:
+                mode.loop.park(connection)
+            return given
+        request = None
+        if connection is not None:
+            try:
+                request = connection.exchange(b"", self.waiter)
+            except (ConnectionClosed, ProtocolError) as exc:
+                mode._lost(connection, exc)
+                connection = None
+                if mode._leave_idle(self):
+                    return self._next(None)
+        if request is not None and mode._leave_idle(self):
+            return connection, request
+        # Claimed: what to do instead is on its way, or there already.
+        if request is not None and connection is not None:
+            mode.route(connection, request)
+            self.waiter.wait()
+        elif connection is not None:
+            mode.loop.park(connection)
+        else:
+            self.waiter.wait()
+        return self.take()

@@ -1,0 +1,104 @@
+"""The instances of plugins: one for each configuration and nginx worker of Kong."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import time
+from typing import Any, Callable
+
+from ..exception import RPCError, UnknownInstance
+from .plugins import Plugin
+
+#: Ids begin anywhere below 2^52, so that those of a restarted server are new: Kong goes on using the
+#: ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
+ID_BITS = 52
+
+
+class Instance:
+    """A plugin's object for one configuration.
+
+    Attributes:
+        handlers: the object's methods by phase.
+    """
+
+    __slots__ = ("config", "handlers", "id", "plugin", "started")
+
+    def __init__(self, instance_id: int, plugin: Plugin, config: Any) -> None:
+        self.id = instance_id
+        self.plugin = plugin
+        self.config = config
+        self.started = time.time()
+        target = plugin.factory(config)
+        self.handlers: dict[str, Callable[[Any], Any]] = {
+            phase: getattr(target, phase) for phase in plugin.phases
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What Kong is told of the instance."""
+        return {
+            "Name": self.plugin.name,
+            "Id": self.id,
+            "Config": self.config,
+            "StartTime": self.started,
+        }
+
+
+class Instances:
+    """All instances of this process, by id."""
+
+    def __init__(self, plugins: dict[str, Plugin]) -> None:
+        self.plugins = plugins
+        self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
+        self._by_id: dict[int, Instance] = {}
+        #: Looks an instance up by id; None if there is none. Bound once: each event asks.
+        self.find = self._by_id.get
+
+    def __iter__(self) -> Any:
+        return iter(list(self._by_id.values()))
+
+    def start(self, name: object, config_text: object) -> Instance:
+        """Make an instance; runs the author's ``__init__``.
+
+        Args:
+            name: of the plugin.
+            config_text: its configuration, as JSON.
+
+        Raises:
+            RPCError: no such plugin, or no configuration that can be read.
+            Exception: whatever the author's ``__init__`` raises.
+        """
+        plugin = self.plugins.get(name) if isinstance(name, str) else None
+        if plugin is None:
+            known = ", ".join(sorted(self.plugins)) or "none"
+            raise RPCError(f"there is no plugin {name!r} here (known: {known})")
+        if not isinstance(config_text, (str, bytes)):
+            raise RPCError(f"plugin {name}: Config must be a JSON text")
+        try:
+            config = json.loads(config_text)
+        except ValueError as exc:
+            raise RPCError(f"plugin {name}: Config is no JSON: {exc}") from exc
+        instance = Instance(next(self._ids), plugin, config)
+        self._by_id[instance.id] = instance
+        plugin.last_start = instance.started
+        return instance
+
+    def get(self, instance_id: object) -> Instance:
+        """Raises UnknownInstance if there is none of this id."""
+        instance = self._by_id.get(instance_id) if isinstance(instance_id, int) else None
+        if instance is None:
+            raise UnknownInstance(instance_id)
+        return instance
+
+    def close(self, instance_id: object) -> Instance:
+        """Forget an instance; events that run on it go on.
+
+        Raises:
+            UnknownInstance: there is none of this id.
+        """
+        instance = self.get(instance_id)
+        if self._by_id.pop(instance.id, None) is None:
+            raise UnknownInstance(instance_id)
+        instance.plugin.last_close = time.time()
+        return instance

@@ -1,0 +1,256 @@
+"""A plugin as Kong is told of it: loaded from where it is, and checked field by field."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Optional
+
+from ..exception import PluginError
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: The phases that Kong runs in a plugin server (Kong: kong/runloop/plugin_servers/init.lua).
+PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
+_VERSION = re.compile(r"\d+\.\d+\.\d+\Z")
+_SUFFIXES = tuple(importlib.machinery.all_suffixes())
+
+
+@dataclass
+class Plugin:
+    """A plugin that Kong can use.
+
+    Attributes:
+        name: as kong.conf and Kong's admin API know it.
+        version: three numbers, ``x.y.z``.
+        priority: plugins of higher priority run first.
+        schema: the fields of the configuration, as Kong's schema language describes them.
+        phases: the phases that it has a method for.
+        factory: called with a configuration, makes an instance; the author's class.
+        modified: time of its file's last change, seconds since the epoch.
+        loaded: when it was loaded, seconds since the epoch.
+    """
+
+    name: str
+    version: str
+    priority: int
+    schema: list[dict[str, Any]]
+    phases: tuple[str, ...]
+    factory: type
+    modified: float = 0.0
+    loaded: float = field(default_factory=time.time)
+    last_start: float = 0.0
+    last_close: float = 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """What Kong's query command wants to know of the plugin."""
+        return {
+            "Name": self.name,
+            "Phases": list(self.phases),
+            "Priority": self.priority,
+            "Version": self.version,
+            "Schema": {
+                "name": self.name,
+                "fields": [{"config": {"type": "record", "fields": self.schema}}],
+            },
+        }
+
+
+def define_plugin(
+    name: object,
+    factory: object,
+    version: object,
+    priority: object,
+    schema: object,
+    where: str,
+    path: Optional[str] = None,
+) -> Plugin:
+    """Check what a plugin says of itself.
+
+    Args:
+        name: of the plugin.
+        factory: the plugin's class.
+        version, priority, schema: as its module states them.
+        where: the file or call that stated them, for errors.
+        path: the plugin's file, if there is one.
+
+    Raises:
+        PluginError: names the field and what is expected.
+    """
+
+    def wrong(text: str) -> PluginError:
+        return PluginError(f"{where}: {text}")
+
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise wrong(
+            f"the plugin's name must consist of letters, digits, - and _ and begin with a letter "
+            f"or digit, got {name!r}"
+        )
+    if not isinstance(factory, type):
+        raise wrong(f"Plugin must be a class, got {factory!r}")
+    if version is None:
+        raise wrong("version is missing: give it as a string of three numbers, version = '1.0.0'")
+    if not isinstance(version, str) or not _VERSION.match(version):
+        raise wrong(f"version must be a string of three numbers like '1.0.0', got {version!r}")
+    if priority is None:
+        raise wrong("priority is missing: give it as an integer, priority = 10")
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise wrong(f"priority must be an integer, got {priority!r}")
+    return Plugin(
+        name=name,
+        version=version,
+        priority=priority,
+        schema=_check_schema(schema, wrong),
+        phases=_find_phases(factory, wrong),
+        factory=factory,
+        modified=os.stat(path).st_mtime if path and os.path.exists(path) else 0.0,
+    )
+
+
+def _check_schema(schema: object, wrong: Any) -> list[dict[str, Any]]:
+    if isinstance(schema, Mapping):
+        raise wrong(
+            "Schema must be a tuple or list of fields, got one dict: "
+            "is the comma missing in Schema = ({...},)?"
+        )
+    if not isinstance(schema, (tuple, list)):
+        raise wrong(f"Schema must be a tuple or list of fields, got {type(schema).__name__}")
+    seen: set[str] = set()
+    for number, entry in enumerate(schema, 1):
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise wrong(
+                f"Schema: field {number} must be a dict with one key, its name, like "
+                f'{{"message": {{"type": "string"}}}}, got {entry!r}'
+            )
+        ((key, definition),) = entry.items()
+        if not isinstance(key, str) or not isinstance(definition, Mapping):
+            raise wrong(f"Schema: field {number} must map a name to a dict, got {entry!r}")
+        if key in seen:
+            raise wrong(f"Schema: field {key!r} is there twice")
+        seen.add(key)
+    try:
+        plain: list[dict[str, Any]] = json.loads(json.dumps(schema, allow_nan=False))
+    except (TypeError, ValueError) as exc:
+        raise wrong(f"Schema cannot be written as JSON: {exc}") from exc
+    return plain
+
+
+def _find_phases(factory: type, wrong: Any) -> tuple[str, ...]:
+    phases = []
+    for phase in PHASES:
+        method = getattr(factory, phase, None)
+        if method is None:
+            continue
+        if not callable(method):
+            raise wrong(f"Plugin.{phase} must be a method, got {method!r}")
+        if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
+            raise wrong(f"Plugin.{phase} must be a plain method: async and yield are not supported")
+        phases.append(phase)
+    if not phases:
+        raise wrong(f"Plugin has no phase: give it a method of {', '.join(PHASES)}")
+    return tuple(phases)
+
+
+def plugin_of_class(
+    name: object, factory: object, version: object, priority: object, schema: object
+) -> Plugin:
+    """The plugin that an embedded server was started with.
+
+    Args:
+        schema: None stands for the ``Schema`` of the module that defines the class.
+
+    Raises:
+        PluginError: what is wrong with it.
+    """
+    module = sys.modules.get(getattr(factory, "__module__", ""), None)
+    if schema is None:
+        schema = getattr(module, "Schema", ())
+    path = getattr(module, "__file__", None)
+    return define_plugin(
+        name, factory, version, priority, schema, where=f"plugin {name!r}", path=path
+    )
+
+
+def load_file(path: str, name: str) -> Plugin:
+    """Load the plugin in one file.
+
+    Raises:
+        PluginError: it cannot be imported, or is no valid plugin.
+    """
+    module = _import_file(path, name)
+    if not hasattr(module, "Plugin"):
+        raise PluginError(f"{path}: it has no class Plugin")
+    return define_plugin(
+        name,
+        module.Plugin,
+        getattr(module, "version", None),
+        getattr(module, "priority", None),
+        getattr(module, "Schema", ()),
+        where=path,
+        path=path,
+    )
+
+
+def _import_file(path: str, name: str) -> ModuleType:
+    # A name of its own, so that a plugin jwt.py does not stand in for the library jwt.
+    module_name = f"kong_pdk.plugin.{name}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path}: Python cannot import such a file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # sys.exit() in a script that happens to lie there
+        del sys.modules[module_name]
+        raise PluginError(f"{path}: cannot be imported: {type(exc).__name__}: {exc}") from exc
+    return module
+
+
+def load_directory(directory: str) -> dict[str, Plugin]:
+    """Load every plugin of a folder; files that are none are skipped with a line in the log.
+
+    Modules beside a plugin can be imported by it.
+
+    Raises:
+        PluginError: the folder cannot be read, or two files define plugins of the same name.
+    """
+    try:
+        entries = sorted(os.listdir(directory))
+    except OSError as exc:
+        raise PluginError(f"plugins directory {directory}: {exc.strerror}") from exc
+    directory = os.path.abspath(directory)
+    if directory not in sys.path:
+        sys.path.append(directory)  # behind the libraries, which a plugin's file must not shadow
+    plugins: dict[str, Plugin] = {}
+    for entry in entries:
+        suffix = next((s for s in _SUFFIXES if entry.endswith(s)), None)
+        if suffix is None or entry.startswith((".", "__")):
+            continue
+        name = entry.split(".", 1)[0]
+        path = os.path.join(directory, entry)
+        try:
+            plugin = load_file(path, name)
+        except PluginError as exc:
+            logger.warning("skipped a file that is no plugin: %s", exc)
+            logger.debug("cause", exc_info=exc)
+            continue
+        if name in plugins:
+            raise PluginError(f"{path}: another file defines a plugin {name!r} already")
+        plugins[name] = plugin
+        logger.debug("loaded plugin %s %s from %s", name, plugin.version, path)
+    return plugins

@@ -1,0 +1,187 @@
+"""The calls that Kong makes: a fixed table of methods, and every error's way into an answer."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from typing import Any, Callable, Optional
+
+from .. import _wire
+from .._codec import Connection, Request, encode_error, encode_result, encode_return
+from ..config import ServerConfig
+from ..exception import HandlerExit, KongPDKError, RPCError, UnknownInstance
+from ..pdk.proxy import root_class
+from .events import Event, Events, Mode
+from .instances import Instances
+from .plugins import Plugin
+
+server_log = logging.getLogger("kong_pdk.server")
+plugin_log = logging.getLogger("kong_pdk.plugin")
+
+_RESTART = re.compile("no plugin instance", re.IGNORECASE)
+
+
+def error_text(exc: BaseException) -> str:
+    """What Kong gets to read of an error.
+
+    Kong starts instances anew and repeats the event, without end, if a certain phrase occurs in an
+    error. Only :class:`UnknownInstance` may say it, not a plugin that quotes its client.
+    """
+    if isinstance(exc, UnknownInstance):
+        return str(exc)
+    text = str(exc) if isinstance(exc, KongPDKError) else f"{type(exc).__name__}: {exc}"
+    return _RESTART.sub("no_plugin_instance", text)
+
+
+class Service:
+    """Answers Kong's requests for one process that runs plugin code.
+
+    Args:
+        plugins: the plugins that this server offers, by name.
+        config: the server's settings.
+    """
+
+    def __init__(self, plugins: dict[str, Plugin], config: ServerConfig) -> None:
+        self.plugins = plugins
+        self.instances = Instances(plugins)
+        self.events = Events()
+        self._lua_style = config.lua_style
+        self._root = root_class()
+        self._methods: dict[str, Callable[[Any], Any]] = {
+            "plugin.StartInstance": self._start_instance,
+            "plugin.CloseInstance": self._close_instance,
+            "plugin.InstanceStatus": self._instance_status,
+            "plugin.HandleEvent": self._malformed_event,
+            "plugin.GetPluginInfo": self._plugin_info,
+            "plugin.GetPluginNames": lambda _: sorted(self.plugins),
+            "plugin.GetStatus": self._status,
+        }
+
+    # --- calls -----------------------------------------------------------------------------------
+
+    def answer(self, request: Request) -> bytes:
+        """Answer any request but the beginning of an event; may run a plugin's ``__init__``.
+
+        Returns:
+            The reply, b"" if there is none to give.
+        """
+        if request.kind == _wire.IGNORE:
+            return b""
+        if request.kind in (_wire.STEP, _wire.STEP_ERROR):
+            return encode_error(
+                request.msgid, f"no event {request.target} is waiting for a step (here or any more)"
+            )
+        method, params = request.target, request.value
+        try:
+            handler = self._methods.get(method) if isinstance(method, str) else None
+            if handler is None:
+                raise RPCError(f"there is no method {method!r}")
+            return encode_result(request.msgid, handler(params[0] if params else None))
+        except RPCError as exc:
+            server_log.warning("%s: %s", method, exc)
+            return encode_error(request.msgid, error_text(exc))
+        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+            plugin_log.exception("%s failed", method)
+            return encode_error(request.msgid, f"{method}: {error_text(exc)}")
+
+    def _start_instance(self, argument: Any) -> dict[str, Any]:
+        if not isinstance(argument, dict):
+            raise RPCError("StartInstance wants {Name, Config}")
+        instance = self.instances.start(argument.get("Name"), argument.get("Config"))
+        server_log.info("plugin %s: started instance %d", instance.plugin.name, instance.id)
+        return instance.describe()
+
+    def _close_instance(self, argument: Any) -> dict[str, Any]:
+        instance = self.instances.close(argument)
+        server_log.info("plugin %s: closed instance %d", instance.plugin.name, instance.id)
+        result = instance.describe()
+        del result["StartTime"]
+        return result
+
+    def _instance_status(self, argument: Any) -> dict[str, Any]:
+        return self.instances.get(argument).describe()
+
+    def _malformed_event(self, argument: Any) -> Any:
+        raise RPCError("HandleEvent wants {InstanceId, EventName}")
+
+    def _plugin_info(self, argument: Any) -> dict[str, Any]:
+        plugin = self.plugins.get(argument) if isinstance(argument, str) else None
+        if plugin is None:
+            raise RPCError(f"there is no plugin {argument!r} here")
+        return plugin.describe()
+
+    def _status(self, _: Any) -> dict[str, Any]:
+        instances = list(self.instances)
+        return {
+            "Pid": os.getpid(),
+            "Plugins": {
+                plugin.name: {
+                    "Name": plugin.name,
+                    "Modtime": plugin.modified,
+                    "LoadTime": plugin.loaded,
+                    "Instances": [
+                        {"Name": plugin.name, "Id": one.id, "StartTime": one.started}
+                        for one in instances
+                        if one.plugin is plugin
+                    ],
+                    "LastStartInstance": plugin.last_start,
+                    "LastCloseInstance": plugin.last_close,
+                }
+                for plugin in self.plugins.values()
+            },
+        }
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def run_event(
+        self, request: Request, connection: Connection, mode: Mode, runner: Any
+    ) -> tuple[bytes, Optional[Event]]:
+        """Run the handler of an event from its beginning to its end.
+
+        Args:
+            request: a HandleEvent.
+            connection: that it came on.
+            mode: takes the handler's PDK calls to Kong and waits for the answers.
+            runner: the mode's own handle of whatever this runs in.
+
+        Returns:
+            The last reply (b"" if there is none to give) and the event, whose ``connection`` and
+            ``msgid`` say where it goes; None for an event that could not begin.
+        """
+        instance = self.instances.find(request.target)
+        if instance is None:
+            server_log.info("instance %s is not known here: Kong will start it", request.target)
+            return encode_error(request.msgid, error_text(UnknownInstance(request.target))), None
+        handler = instance.handlers.get(request.value)
+        if handler is None:
+            text = f"plugin {instance.plugin.name} has no phase {request.value!r}"
+            return encode_error(request.msgid, error_text(RPCError(text))), None
+        event = Event(
+            self.events.next_id(), instance, request.value, connection, request.msgid, mode, runner,
+            self._lua_style,
+        )  # fmt: skip
+        failure: Optional[BaseException] = None
+        try:
+            handler(self._root(event))
+        except HandlerExit:
+            pass
+        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
+            failure = exc
+            self._log_failure(event, exc)
+        with event.lock:  # a thread of the plugin's own may be in the middle of a PDK call
+            if event.over:
+                return b"", event
+            event.over = True
+            if failure is None:
+                return encode_return(event.msgid, event.id), event
+            text = f"plugin {instance.plugin.name}: {event.phase} raised {error_text(failure)}"
+            return encode_error(event.msgid, text), event
+
+    def _log_failure(self, event: Event, exc: BaseException) -> None:
+        instance = event.instance
+        plugin_log.error(
+            "plugin %s: %s raised %s (instance %d, event %d)",
+            instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
+            exc_info=exc,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Sockets and processes: listening, the loop, and the life of the server."""

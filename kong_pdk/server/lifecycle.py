@@ -1,0 +1,86 @@
+"""The server from start to end: what ends it, and in which order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Optional
+
+from .._codec import is_compiled
+from ..config import ServerConfig
+from ..modes import load_mode
+from ..runtime.plugins import Plugin
+from ..runtime.service import Service
+from .listener import open_listeners
+from .loop import Loop
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: Kong sends SIGTERM; SIGINT is Ctrl-C, SIGHUP the end of a terminal.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
+    """Serve plugins until a signal or the death of the parent process.
+
+    Then nothing new is accepted, running events go on for ``graceful_timeout`` seconds at the most,
+    and the sockets are removed. Signals are handled only if this is the main thread.
+
+    Args:
+        plugins: by name.
+        config: the server's settings.
+
+    Raises:
+        ListenError: a socket cannot be opened.
+    """
+    loop = Loop(config, open_listeners(config.socket_paths, config.listen_queue_size))
+    mode = load_mode(config.mode)(Service(plugins, config), loop, config)
+    loop.on_tick = _parent_watch(loop)
+    restore = _handle_signals(loop)
+    logger.info(
+        "serving %s on %s (pid %d, %s, %s codec, PDK calls return %s)",
+        ", ".join(sorted(plugins)) or "no plugins",
+        " and ".join(config.socket_paths),
+        os.getpid(),
+        config.mode,
+        "compiled" if is_compiled() else "pure-Python",
+        "(data, err)" if config.lua_style else "data",
+    )
+    try:
+        loop.run(mode)
+    finally:
+        restore()
+    logger.info("stopped")
+
+
+def _parent_watch(loop: Loop) -> object:
+    parent = os.getppid()
+
+    def look() -> None:
+        if os.getppid() != parent:
+            logger.info("the parent process %d is gone: stopping", parent)
+            loop.stop()
+
+    return look
+
+
+def _handle_signals(loop: Loop) -> object:
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+
+    def handle(number: int, _: Optional[FrameType]) -> None:
+        loop.stop()
+
+    former = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    # Without it, a signal that arrives just before the loop goes to sleep would wait for a tick.
+    former_fd = signal.set_wakeup_fd(loop.signal_fd, warn_on_full_buffer=False)
+
+    def restore() -> None:
+        signal.set_wakeup_fd(former_fd)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    return restore

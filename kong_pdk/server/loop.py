@@ -1,0 +1,204 @@
+"""The loop: accepts connections, watches those that nobody reads, keeps time.
+
+A connection always has one owner. The loop owns it while it is parked, and reads the request that
+ends its rest; with the request it goes to the mode, which parks it again when it has no more use
+for it. In threads the owner is the thread that answers on it, which also reads what comes next, so
+that most requests do not pass through here at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import selectors
+import time
+from typing import Callable, Protocol
+
+from .._codec import Connection, Request, encode_notification
+from ..config import ServerConfig
+from ..exception import ConnectionClosed, ProtocolError
+from .listener import Listener
+from .parking import Parking
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: How often time-outs and idle threads are looked for, seconds.
+TICK = 1.0
+#: How often it is looked whether the last event has ended, once the server is to stop, seconds.
+STOPPING_TICK = 0.05
+#: Connections accepted in one go, so that parked ones get their turn.
+ACCEPT_BATCH = 64
+
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class LoopMode(Protocol):
+    """What the loop wants of a mode."""
+
+    def route(self, connection: Connection, request: Request) -> None:
+        """Take over a connection and the request that has arrived on it."""
+
+    def tick(self, tick: int) -> None:
+        """Do what is due; called about once a second with a number that counts up."""
+
+    def is_busy(self) -> bool:
+        """Whether anything is being answered."""
+
+    def stop(self) -> None:
+        """End all threads that can be ended."""
+
+
+class Loop:
+    """Owns the listeners and the parked connections.
+
+    Args:
+        config: the server's settings.
+        listeners: open sockets; closed and removed when the loop ends.
+    """
+
+    def __init__(self, config: ServerConfig, listeners: list[Listener]) -> None:
+        self._config = config
+        self._listeners = listeners
+        self._selector = selectors.DefaultSelector()
+        self._parking = Parking()
+        self._connections: set[Connection] = set()
+        self._deadline = float("inf")  # after which a stop does not wait any longer
+        self._stopping = False
+        self._accepting = False
+        self._quiet = 0  # looks in a row at which nothing was being answered
+        # No eventfd: signal.set_wakeup_fd writes single bytes.
+        self._wake_fd, self.signal_fd = os.pipe()
+        os.set_blocking(self._wake_fd, False)
+        os.set_blocking(self.signal_fd, False)
+        self._opening = encode_notification("serverPid", os.getpid()) if config.announce_pid else b""
+        #: Called at each tick; the life-cycle looks for its parent here.
+        self.on_tick: Callable[[], None] = lambda: None
+
+    # --- for the mode, from any thread ---------------------------------------------------------
+
+    def park(self, connection: Connection) -> None:
+        """Give a connection back, to be watched until something arrives on it."""
+        try:
+            self._parking.park(connection)
+        except (ValueError, OSError):  # shut down meanwhile
+            self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Close a connection that the caller owns."""
+        self._connections.discard(connection)
+        connection.close()
+
+    def stop(self) -> None:
+        """Stop serving, gracefully the first time and at once the second; for signal handlers."""
+        self._deadline = (
+            0.0 if self._stopping else time.monotonic() + self._config.graceful_timeout
+        )
+        self._stopping = True
+        try:
+            os.write(self.signal_fd, b"\0")
+        except BlockingIOError:
+            pass
+
+    # --- the loop's own thread --------------------------------------------------------------------
+
+    def run(self, mode: LoopMode) -> None:
+        """Serve until :meth:`stop`; then let running events end, within the graceful time-out."""
+        self._mode = mode
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
+        self._selector.register(self._parking, selectors.EVENT_READ, self._read_parked)
+        self._set_accepting(True)
+        ticks, due = 0, time.monotonic() + TICK
+        try:
+            while not (self._stopping and self._may_end()):
+                timeout = STOPPING_TICK if self._stopping else max(0.0, due - time.monotonic())
+                for key, _ in self._selector.select(timeout):
+                    key.data()
+                if self._stopping:
+                    self._close_listeners()
+                if time.monotonic() >= due:
+                    ticks, due = ticks + 1, time.monotonic() + TICK
+                    self._set_accepting(not self._stopping)
+                    mode.tick(ticks)
+                    self.on_tick()
+        finally:
+            self._end()
+
+    def _may_end(self) -> bool:
+        if time.monotonic() >= self._deadline:
+            logger.warning("stopped with handlers still running")
+            return True
+        # Twice in a row: a request that has just arrived may not have woken its thread yet.
+        self._quiet = 0 if self._mode.is_busy() else self._quiet + 1
+        return self._quiet > 2
+
+    def _end(self) -> None:
+        self._close_listeners()
+        for connection in list(self._connections):
+            connection.shutdown()
+        self._mode.stop()
+        self._parking.close()
+        self._selector.close()
+        os.close(self._wake_fd)
+        os.close(self.signal_fd)
+
+    def _close_listeners(self) -> None:
+        """Take what the kernel has accepted already, and nothing after it."""
+        for listener in self._listeners:
+            listener.remove_path()
+            if self._accepting:
+                self._accept(listener)
+        self._set_accepting(False)
+        for listener in self._listeners:
+            listener.close()
+
+    def _set_accepting(self, accepting: bool) -> None:
+        if accepting == self._accepting:
+            return
+        self._accepting = accepting
+        for listener in self._listeners:
+            if accepting:
+                accept = functools.partial(self._accept, listener)
+                self._selector.register(listener, selectors.EVENT_READ, accept)
+            else:
+                self._selector.unregister(listener)
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._wake_fd, 4096)
+        except BlockingIOError:
+            pass
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(ACCEPT_BATCH):
+            try:
+                sock, _ = listener.sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                if exc.errno not in _OUT_OF_DESCRIPTORS:
+                    raise
+                # The queue stays readable: to look at it again at once would be a busy loop.
+                logger.error("cannot accept connections for a moment: %s", exc.strerror)
+                self._set_accepting(False)
+                return
+            connection = Connection(sock, self._config.max_message, self._config.max_depth)
+            connection.opening = self._opening
+            self._connections.add(connection)
+            self.park(connection)
+
+    def _read_parked(self) -> None:
+        for connection in self._parking.take_ready():
+            try:
+                request = connection.receive()
+            except ConnectionClosed:
+                self.close(connection)
+            except ProtocolError as exc:
+                logger.warning("closed a connection: %s", exc)
+                self.close(connection)
+            else:
+                if request is None:
+                    self.park(connection)
+                else:
+                    self._mode.route(connection, request)

@@ -1,0 +1,29 @@
+"""Builds the one extension; everything else is in pyproject.toml.
+
+KONG_PDK_NO_EXTENSIONS=1        build without it (a pure wheel)
+KONG_PDK_REQUIRE_EXTENSIONS=1   fail if it cannot be built (CI and releases)
+unset                           try; without a C compiler the pure-Python codec is installed
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+
+def switch(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+extensions = []
+if not switch("KONG_PDK_NO_EXTENSIONS"):
+    extensions.append(
+        Extension(
+            "kong_pdk._speedups",
+            ["kong_pdk/_speedups.pyx"],
+            depends=["kong_pdk/_gate.h"],
+            extra_compile_args=["-O2"],
+            optional=not switch("KONG_PDK_REQUIRE_EXTENSIONS"),
+        )
+    )
+
+setup(ext_modules=extensions)
