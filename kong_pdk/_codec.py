@@ -22,9 +22,7 @@ CODEC_API = (
     "encode_return",
 )
 
-if TYPE_CHECKING:
-    from . import _fallback as codec
-elif os.environ.get("KONG_PDK_PUREPYTHON", "0") not in ("", "0"):
+if TYPE_CHECKING or os.environ.get("KONG_PDK_PUREPYTHON", "0") not in ("", "0"):
     from . import _fallback as codec
 else:
     try:

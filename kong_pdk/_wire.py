@@ -1,14 +1,14 @@
 """What both codecs share: the values of the wire, and the rare cases in plain Python.
 
-The protocol is MessagePack-RPC as Kong speaks it (Kong: kong/runloop/plugin_servers/rpc/mp_rpc.lua):
-a request is ``[0, msgid, method, [argument...]]``, a reply ``[1, msgid, error, result]``, a
+The protocol is MessagePack-RPC as Kong speaks it
+(Kong: kong/runloop/plugin_servers/rpc/mp_rpc.lua): a request is ``[0, msgid, method, [argument...]]``, a reply ``[1, msgid, error, result]``, a
 notification ``[2, label, arguments]``. ``_speedups`` recognises the usual requests byte by byte and
 leaves all others to :func:`decode_request`, which is also all that ``_fallback`` uses.
 """
 
 from __future__ import annotations
 
-from typing import Any, Tuple, Union
+from typing import Any, Union, cast
 
 import msgpack
 
@@ -93,7 +93,7 @@ def decode_value(data: Union[bytes, bytearray, memoryview]) -> Any:
         raise ProtocolError(f"cannot decode a value: {exc or type(exc).__name__}") from exc
 
 
-def decode_request(data: Union[bytes, bytearray, memoryview]) -> Tuple[int, int, Any, Any]:
+def decode_request(data: Union[bytes, bytearray, memoryview]) -> tuple[int, int, Any, Any]:
     """Decode one whole request to ``(kind, msgid, target, value)``; see the kinds above.
 
     A call whose only argument is a map with ``EventId`` is a step whatever its method says: Kong
@@ -119,10 +119,10 @@ def decode_request(data: Union[bytes, bytearray, memoryview]) -> Tuple[int, int,
         argument = params[0]
         event_id = argument.get("EventId")
         if type(event_id) is int:
-            data = argument.get("Data")
-            if method == METHOD_STEP_ERROR and isinstance(data, str):
-                return STEP_ERROR, msgid, event_id, data
-            return STEP, msgid, event_id, data
+            result = argument.get("Data")
+            if method == METHOD_STEP_ERROR and isinstance(result, str):
+                return STEP_ERROR, msgid, event_id, result
+            return STEP, msgid, event_id, result
         instance_id, phase = argument.get("InstanceId"), argument.get("EventName")
         if method == METHOD_HANDLE_EVENT and type(instance_id) is int and isinstance(phase, str):
             return HANDLE_EVENT, msgid, instance_id, phase
@@ -136,10 +136,10 @@ def new_packer() -> msgpack.Packer:
 
 def pack_value(value: Any) -> bytes:
     """Encode one value. Raises what msgpack raises; see :func:`argument_error`."""
-    return new_packer().pack(value)
+    return cast(bytes, new_packer().pack(value))
 
 
-def pack_arguments(function: str, args: Tuple[Any, ...]) -> bytes:
+def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:
     """Encode the values of ``args`` one after the other, without the array around them.
 
     Raises:
@@ -158,13 +158,13 @@ def pack_arguments(function: str, args: Tuple[Any, ...]) -> bytes:
 def argument_error(function: str, index: int, value: Any, exc: Exception) -> ArgumentError:
     """The error for an argument that MessagePack cannot carry."""
     return ArgumentError(
-        f"{function}: argument {index + 1}, of type {type(value).__name__}, cannot be sent to Kong: "
-        f"{exc or type(exc).__name__} (strings, bytes, numbers up to 64 bits, booleans, None, lists, "
-        f"tuples and dicts of these can)"
+        f"{function}: argument {index + 1}, of type {type(value).__name__}, cannot be sent to "
+        f"Kong: {exc or type(exc).__name__} (strings, bytes, numbers up to 64 bits, booleans, "
+        f"None, lists, tuples and dicts of these can)"
     )
 
 
-def pad_holes(args: Tuple[Any, ...]) -> Tuple[Any, ...]:
+def pad_holes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Make arguments with a None before another value safe for LuaJIT.
 
     Kong fills a Lua table with them and unpacks it; where a nil stands in between, LuaJIT may find

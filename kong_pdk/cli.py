@@ -71,7 +71,7 @@ def start_dedicated_server(
         found = plugin_of_class(name, plugin, version, priority, schema)
         return {found.name: found}
 
-    _main(args, load, dump=(lambda plugins: list(plugins.values())) if args.dump else None, stem=name)
+    _main(args, load, _dump_all if args.dump else None, stem=name)
 
 
 def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
@@ -110,12 +110,12 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
             raise ConfigError(f"no plugin {args.dump_name!r} in {args.directory} (found: {known})")
         return [plugins[args.dump_name]]
 
-    dump: Optional[Callable[[dict[str, Plugin]], list[Plugin]]] = None
-    if args.dump_name is not None:
-        dump = dump_one
-    elif args.dump_all:
-        dump = lambda plugins: list(plugins.values())  # noqa: E731
+    dump = dump_one if args.dump_name is not None else _dump_all if args.dump_all else None
     _main(args, lambda: load_directory(args.directory), dump, stem=DIRECTORY_SOCKET)
+
+
+def _dump_all(plugins: dict[str, Plugin]) -> list[Plugin]:
+    return list(plugins.values())
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -201,8 +201,8 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             )
     if not os.path.isdir(args.prefix):
         raise ConfigError(
-            f"folder {args.prefix} does not exist, so no socket can be created there: create it, or "
-            f"name Kong's prefix with --kong-prefix"
+            f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
+            f"or name Kong's prefix with --kong-prefix"
         )
     names = tuple(stem + suffix for suffix in SOCKET_SUFFIXES)
     if args.socket_name is not None:
@@ -229,7 +229,7 @@ def _configure_logging(verbose: int) -> None:
 
 @contextlib.contextmanager
 def _output_aside() -> Iterator[TextIO]:
-    """Keep standard output for what is written to the result; all else there goes to standard error.
+    """Keep standard output for what is written to the result; all else goes to standard error.
 
     What a plugin has printed while it was imported is still in Python's buffer, unless it was more
     than that holds or was flushed: it goes to standard error too.

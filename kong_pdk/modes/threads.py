@@ -17,7 +17,7 @@ import collections
 import logging
 import threading
 import time
-from typing import Optional
+from typing import NoReturn, Optional
 
 from .. import _wire
 from .._codec import Connection, Request, Waiter
@@ -167,7 +167,7 @@ class Mode:
         with self._lock:
             self._threads.discard(thread)
 
-    # --- for events --------------------------------------------------------------------------------
+    # --- for events ------------------------------------------------------------------------------
 
     def exchange(self, event: Event, frame: bytes) -> Request:
         """Send a PDK call and wait, wherever its answer arrives."""
@@ -181,7 +181,7 @@ class Mode:
         try:
             request = connection.exchange(frame, thread.waiter)
         except (ConnectionClosed, ProtocolError) as exc:
-            # Kong may close a connection and step on another one, but not if it has missed our call.
+            # Kong may close a connection and step on another, but not if it has missed our call.
             self._lost(connection, exc)
             connection = None
             if isinstance(exc, ReplyLost) and waiting.pop(event.id, None) is event:
@@ -189,18 +189,17 @@ class Mode:
             thread.waiter.wait()
         while True:
             if request is None:  # woken: somebody else has taken the event out of `waiting`
-                given, request = thread.take()
                 if connection is not None:
                     self.loop.park(connection)
-                if request is None or given is None:
+                event.connection, step = thread.take()
+                if step is None:
                     self._abandon(event, "Kong has not answered a PDK call in time")
-                event.connection = given
+                event.msgid = step.msgid
+                return step
+            own = request.target == event.id and request.kind in _STEPS
+            if own and waiting.pop(event.id, None) is event:
                 event.msgid = request.msgid
                 return request
-            if request.target == event.id and request.kind in _STEPS:
-                if waiting.pop(event.id, None) is event:
-                    event.msgid = request.msgid
-                    return request
             assert connection is not None
             self.route(connection, request)
             connection = request = None
@@ -225,7 +224,7 @@ class Mode:
         logger.log(level, "closed a connection: %s", exc)
         self.loop.close(connection)
 
-    def _abandon(self, event: Event, why: str) -> None:
+    def _abandon(self, event: Event, why: str) -> NoReturn:
         event.over = True
         event.connection = None
         logger.warning(

@@ -1,6 +1,7 @@
-"""The functions of Kong's PDK that a plugin server can reach, by their place in the ``kong`` tree.
+"""The functions of Kong's PDK that a plugin server can reach, by their place in its tree.
 
-Names are those of Kong 2.8 to 3.10 (Kong: kong/pdk/); consumer groups and jwe are Kong Enterprise's.
+Names are those of Kong 2.8 to 3.10 (Kong: kong/pdk/); consumer groups and jwe are those of Kong
+Enterprise.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ NAMESPACES: dict[str, str] = {
     ),
     "kong.log.inspect": "off on",
     "kong.nginx": (
-        "get_ctx get_statistics get_subsystem get_tls1_version_str get_var req_start_time "
-        "set_ctx"
+        "get_ctx get_statistics get_subsystem get_tls1_version_str get_var req_start_time set_ctx"
     ),
     "kong.node": "get_hostname get_id get_memory_stats",
     "kong.plugin": "get_id",
@@ -46,7 +46,9 @@ NAMESPACES: dict[str, str] = {
         "get_status set_header set_headers set_raw_body set_status"
     ),
     "kong.router": "get_route get_service",
-    "kong.service": "set_retries set_target set_timeouts set_tls_verify set_tls_verify_depth set_upstream",
+    "kong.service": (
+        "set_retries set_target set_timeouts set_tls_verify set_tls_verify_depth set_upstream"
+    ),
     "kong.service.request": (
         "add_header clear_header clear_query_arg disable_tls enable_buffering enable_tls "
         "set_body set_header set_headers set_method set_path set_query set_raw_body "
@@ -67,13 +69,11 @@ FUNCTIONS = frozenset(
 TERMINAL = frozenset(("kong.response.exit", "kong.response.error"))
 
 #: Functions that write their arguments to the log, whatever they are.
-LOGGING = frozenset(
-    ["kong.log"]
-    + [
-        f"kong.log.{level}"
-        for level in "emerg alert crit err warn notice info debug trace inspect deprecation".split()
-    ]
-)
+LOGGING = frozenset((
+    "kong.log", "kong.log.alert", "kong.log.crit", "kong.log.debug", "kong.log.deprecation",
+    "kong.log.emerg", "kong.log.err", "kong.log.info", "kong.log.inspect", "kong.log.notice",
+    "kong.log.trace", "kong.log.warn",
+))  # fmt: skip
 
 #: Functions that take any number of arguments, so that every one of them counts.
 VARIADIC = LOGGING

@@ -4,6 +4,8 @@
 
     class Plugin:
         def access(self, kong: kong.kong): ...
+
+Nothing else is meant to be imported from here.
 """
 
 from __future__ import annotations

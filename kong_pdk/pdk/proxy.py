@@ -84,10 +84,10 @@ def _namespace_class(path: str, base: type[Namespace] = Namespace) -> type[Names
             name = other[len(prefix) :].partition(".")[0]
             if name not in members or not isinstance(members[name], property):
                 members[name] = _child(_namespace_class(prefix + name))
-    return type(base)(path.rpartition(".")[2], (base,), members)
+    return type(path.rpartition(".")[2], (base,), members)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def root_class() -> Callable[[Caller], Any]:
     """The class of the ``kong`` that a handler gets; called with an event or the like."""
     from .kong import kong

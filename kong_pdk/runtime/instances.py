@@ -11,8 +11,8 @@ from typing import Any, Callable
 from ..exception import RPCError, UnknownInstance
 from .plugins import Plugin
 
-#: Ids begin anywhere below 2^52, so that those of a restarted server are new: Kong goes on using the
-#: ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
+#: Ids begin anywhere below 2^52, so that those of a restarted server are new: Kong goes on using
+#: the ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
 ID_BITS = 52
 
 

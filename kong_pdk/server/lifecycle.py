@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Optional
+from typing import Callable, Optional
 
 from .._codec import is_compiled
 from ..config import ServerConfig
@@ -56,7 +56,7 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     logger.info("stopped")
 
 
-def _parent_watch(loop: Loop) -> object:
+def _parent_watch(loop: Loop) -> Callable[[], None]:
     parent = os.getppid()
 
     def look() -> None:
@@ -67,7 +67,7 @@ def _parent_watch(loop: Loop) -> object:
     return look
 
 
-def _handle_signals(loop: Loop) -> object:
+def _handle_signals(loop: Loop) -> Callable[[], None]:
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
 

@@ -72,7 +72,9 @@ class Loop:
         self._wake_fd, self.signal_fd = os.pipe()
         os.set_blocking(self._wake_fd, False)
         os.set_blocking(self.signal_fd, False)
-        self._opening = encode_notification("serverPid", os.getpid()) if config.announce_pid else b""
+        self._opening = (
+            encode_notification("serverPid", os.getpid()) if config.announce_pid else b""
+        )
         #: Called at each tick; the life-cycle looks for its parent here.
         self.on_tick: Callable[[], None] = lambda: None
 
@@ -92,9 +94,7 @@ class Loop:
 
     def stop(self) -> None:
         """Stop serving, gracefully the first time and at once the second; for signal handlers."""
-        self._deadline = (
-            0.0 if self._stopping else time.monotonic() + self._config.graceful_timeout
-        )
+        self._deadline = 0.0 if self._stopping else time.monotonic() + self._config.graceful_timeout
         self._stopping = True
         try:
             os.write(self.signal_fd, b"\0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import selectors
 import threading
+from typing import Any, cast
 
 from .._codec import Connection
 
@@ -16,15 +17,15 @@ class Parking:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector: Any = selectors.DefaultSelector()
         self._lock = threading.Lock()
 
     def fileno(self) -> int:
         """A descriptor that is readable while a parked connection is."""
-        return self._selector.fileno()  # type: ignore[attr-defined, no-any-return]
+        return cast(int, self._selector.fileno())
 
     def park(self, connection: Connection) -> None:
-        """Watch a connection. Whatever is buffered must be no whole request: nobody would see it."""
+        """Watch a connection. A whole request in its buffer would not be seen."""
         with self._lock:
             self._selector.register(connection, selectors.EVENT_READ)
 
@@ -34,7 +35,7 @@ class Parking:
             ready = [key.fileobj for key, _ in self._selector.select(0)]
             for connection in ready:
                 self._selector.unregister(connection)
-        return ready  # type: ignore[return-value]
+        return ready
 
     def close(self) -> None:
         """Watch nothing any more."""
