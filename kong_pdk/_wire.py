@@ -1,9 +1,9 @@
 """What both codecs share: the values of the wire, and the rare cases in plain Python.
 
-The protocol is MessagePack-RPC as Kong speaks it
-(Kong: kong/runloop/plugin_servers/rpc/mp_rpc.lua): a request is ``[0, msgid, method, [argument...]]``, a reply ``[1, msgid, error, result]``, a
-notification ``[2, label, arguments]``. ``_speedups`` recognises the usual requests byte by byte and
-leaves all others to :func:`decode_request`, which is also all that ``_fallback`` uses.
+The protocol is MessagePack-RPC as Kong speaks it (Kong: kong/runloop/plugin_servers/rpc/
+mp_rpc.lua): a request is ``[0, msgid, method, [argument...]]``, a reply ``[1, msgid, error,
+result]``, a notification ``[2, label, arguments]``. ``_speedups`` recognises the usual requests
+byte by byte and leaves all others to :func:`decode_request`, which is all that ``_fallback`` uses.
 """
 
 from __future__ import annotations

@@ -68,11 +68,8 @@ class Mode:
 
     def route(self, connection: Connection, request: Request) -> None:
         """Hand a request, with its connection, to the thread that it is for."""
-        if request.kind in _STEPS:
-            event = self.waiting.pop(request.target, None)
-            if event is not None:
-                event.runner.hand_over(connection, request)
-                return
+        if self.deliver(connection, request):
+            return
         with self._lock:
             thread = self._claim(idle_before=time.monotonic() - LINGER)
             if thread is None and len(self._threads) < self._config.threads:
@@ -86,6 +83,16 @@ class Mode:
                 return
         thread.hand_over(connection, request)
 
+    def deliver(self, connection: Connection, request: Request) -> bool:
+        """Hand a step to the thread whose event waits for it; False if it is no such step."""
+        if request.kind not in _STEPS:
+            return False
+        event = self.waiting.pop(request.target, None)
+        if event is None:
+            return False
+        event.runner.hand_over(connection, request)
+        return True
+
     def tick(self, tick: int) -> None:
         """Abandon events that have waited too long; end threads that have had nothing to do."""
         self.ticks = tick
@@ -96,9 +103,14 @@ class Mode:
         self.gating.start_window()
         self._end_idle(time.monotonic() - self._config.idle_timeout)
 
-    def is_busy(self) -> bool:
-        """Whether any thread is at work or any request waits for one."""
-        return len(self._threads) > len(self._idle) or bool(self._queue)
+    def is_busy(self, connected: bool) -> bool:
+        """Whether any thread is at work or any request waits for one.
+
+        Args:
+            connected: whether Kong has connections; without any, no step will come.
+        """
+        at_rest = len(self._idle) + (0 if connected else len(self.waiting))
+        return len(self._threads) > at_rest or bool(self._queue)
 
     def stop(self) -> None:
         """End idle threads, and let waiting handlers find their events abandoned.
@@ -306,6 +318,8 @@ class _Thread(threading.Thread):
             while request is not None and connection is not None:
                 if request.kind == _wire.HANDLE_EVENT:
                     connection, request = self._next(self._run_event(connection, request))
+                elif self.mode.deliver(connection, request):
+                    connection, request = self._next(None)
                 else:
                     reply = self.mode.service.answer(request)
                     connection, request = self._next(self._reply(connection, reply))

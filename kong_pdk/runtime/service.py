@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from .. import _wire
 from .._codec import Connection, Request, encode_error, encode_result, encode_return
 from ..config import ServerConfig
-from ..exception import HandlerExit, KongPDKError, RPCError, UnknownInstance
+from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
 from .events import Event, Events, Mode
 from .instances import Instances
@@ -18,6 +18,15 @@ from .plugins import Plugin
 
 server_log = logging.getLogger("kong_pdk.server")
 plugin_log = logging.getLogger("kong_pdk.plugin")
+
+#: Phases in which Kong lets a plugin answer the client (Kong: kong/pdk/response.lua); certificate
+#: has no client to answer yet, log none any more.
+CLOSABLE = frozenset(("rewrite", "access", "response", "preread"))
+
+#: What the client gets to read when a plugin has failed: nothing about the cause.
+FAILURE_STATUS = 500
+FAILURE_BODY = '{"message":"An unexpected error occurred"}'
+FAILURE_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 _RESTART = re.compile("no plugin instance", re.IGNORECASE)
 
@@ -168,7 +177,7 @@ class Service:
             pass
         except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
             failure = exc
-            self._log_failure(event, exc)
+            self._close_request(event, exc)
         with event.lock:  # a thread of the plugin's own may be in the middle of a PDK call
             if event.over:
                 return b"", event
@@ -178,10 +187,23 @@ class Service:
             text = f"plugin {instance.plugin.name}: {event.phase} raised {error_text(failure)}"
             return encode_error(event.msgid, text), event
 
-    def _log_failure(self, event: Event, exc: BaseException) -> None:
+    def _close_request(self, event: Event, exc: BaseException) -> None:
+        """End a request whose plugin has failed: what it guards must not be open because of that.
+
+        Kong itself lets a request go on after an error. Where it takes an answer for the client, it
+        gets one, and a line at a level of its log that nobody hides.
+        """
         instance = event.instance
         plugin_log.error(
             "plugin %s: %s raised %s (instance %d, event %d)",
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
             exc_info=exc,
         )  # fmt: skip
+        if event.over or event.phase not in CLOSABLE:
+            return
+        line = f"{event.phase} failed, the request is refused: {error_text(exc)}"
+        try:
+            event.call("kong.log.err", (line,))
+            event.call("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS))
+        except (HandlerExit, PDKException):
+            pass  # sent, or Kong is not there any more

@@ -43,8 +43,12 @@ class LoopMode(Protocol):
     def tick(self, tick: int) -> None:
         """Do what is due; called about once a second with a number that counts up."""
 
-    def is_busy(self) -> bool:
-        """Whether anything is being answered."""
+    def is_busy(self, connected: bool) -> bool:
+        """Whether anything is being answered.
+
+        Args:
+            connected: whether Kong has connections; without any, no step will come.
+        """
 
     def stop(self) -> None:
         """End all threads that can be ended."""
@@ -130,7 +134,7 @@ class Loop:
             logger.warning("stopped with handlers still running")
             return True
         # Twice in a row: a request that has just arrived may not have woken its thread yet.
-        self._quiet = 0 if self._mode.is_busy() else self._quiet + 1
+        self._quiet = 0 if self._mode.is_busy(bool(self._connections)) else self._quiet + 1
         return self._quiet > 2
 
     def _end(self) -> None:

@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Refuses unknown clients in access, marks answers in response, and writes an audit line in log.
+
+Shows what the phases are for: access may end the request, response sees what the service answered
+(Kong buffers it for that), log runs when the client has got everything. kong.ctx.shared carries a
+value from one phase to the next.
+"""
+
+import hmac
+
+import kong_pdk.pdk.kong as kong
+
+Schema = (
+    {"keys": {"type": "array", "elements": {"type": "string"}, "default": []}},
+    {"header": {"type": "string", "default": "x-api-key"}},
+)
+
+version = "1.0.0"
+priority = 900
+
+
+class Plugin:
+    def __init__(self, config):
+        self.keys = [key.encode() for key in config.get("keys") or []]
+        self.header = config.get("header") or "x-api-key"
+
+    def access(self, kong: kong.kong):
+        given, _ = kong.request.get_header(self.header)
+        if self.keys and not self.knows(given or ""):
+            # Ends the handler: nothing after this line runs, and the service is not asked.
+            kong.response.exit(401, {"message": "unknown client"}, {"WWW-Authenticate": "Key"})
+        kong.ctx.shared.set("audited", bool(given))
+
+    def response(self, kong: kong.kong):
+        status, _ = kong.service.response.get_status()
+        audited, _ = kong.ctx.shared.get("audited")
+        kong.response.set_header("x-audited", "yes" if audited else "no")
+        if status >= 500:
+            kong.response.clear_header("server")
+
+    def log(self, kong: kong.kong):
+        method, _ = kong.request.get_method()
+        path, _ = kong.request.get_path()
+        status, _ = kong.response.get_status()
+        kong.log.notice("audit: ", method, " ", path, " -> ", status)
+
+    def knows(self, given):
+        # compare_digest takes the same time for every wrong key.
+        return any([hmac.compare_digest(key, given.encode()) for key in self.keys])
+
+
+if __name__ == "__main__":
+    from kong_pdk.cli import start_dedicated_server
+
+    start_dedicated_server("py-audit", Plugin, version, priority, Schema)
