@@ -2,8 +2,8 @@
 """Refuses unknown clients in access, marks answers in response, and writes an audit line in log.
 
 Shows what the phases are for: access may end the request, response sees what the service answered
-(Kong buffers it for that), log runs when the client has got everything. kong.ctx.shared carries a
-value from one phase to the next.
+(Kong buffers it for that), log runs when the client has got everything and the request itself is
+gone. kong.ctx.shared carries a value from one phase to the next.
 """
 
 import hmac
@@ -29,24 +29,28 @@ class Plugin:
         if self.keys and not self.knows(given or ""):
             # Ends the handler: nothing after this line runs, and the service is not asked.
             kong.response.exit(401, {"message": "unknown client"}, {"WWW-Authenticate": "Key"})
-        kong.ctx.shared.set("audited", bool(given))
+        method, _ = kong.request.get_method()
+        path, _ = kong.request.get_path()
+        kong.ctx.shared.set("audit", f"{method} {path}")
 
     def response(self, kong: kong.kong):
         status, _ = kong.service.response.get_status()
-        audited, _ = kong.ctx.shared.get("audited")
-        kong.response.set_header("x-audited", "yes" if audited else "no")
+        kong.response.set_header("x-audited", "yes")
         if status >= 500:
             kong.response.clear_header("server")
 
     def log(self, kong: kong.kong):
-        method, _ = kong.request.get_method()
-        path, _ = kong.request.get_path()
+        # The request itself is gone by now; what access has saved is not.
+        audit, _ = kong.ctx.shared.get("audit")
         status, _ = kong.response.get_status()
-        kong.log.notice("audit: ", method, " ", path, " -> ", status)
+        kong.log.notice("audit: ", audit or "refused", " -> ", status)
 
     def knows(self, given):
-        # compare_digest takes the same time for every wrong key.
-        return any([hmac.compare_digest(key, given.encode()) for key in self.keys])
+        # Bytes that are not UTF-8 arrive as surrogate escapes. compare_digest, and looking at every
+        # key, take the same time for each wrong one.
+        client = given.encode(errors="surrogateescape")
+        matches = [hmac.compare_digest(key, client) for key in self.keys]
+        return any(matches)
 
 
 if __name__ == "__main__":
