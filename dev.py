@@ -63,7 +63,7 @@ def install(extras: str) -> None:
     run(*pip, f".[{extras}]")
     run(*pip, "--force-reinstall", "--no-deps", "--no-cache-dir", ".")
     stamp.write_text(wanted)
-    run(str(BIN / "kong-pdk"), "--version", "-v", stdout=sys.stderr)
+    run(str(BIN / "kong-python-pluginserver"), "--version", "-v", stdout=sys.stderr)
 
 
 def main() -> None:

@@ -31,6 +31,20 @@
 #define KP_GATE_QUIET_LOOKS 50 /* looks without anybody waiting until the watchman sleeps */
 #endif
 
+/* How often a thread looks again before it sleeps at the gate: about as long as a holder stays, a
+ * few microseconds. Going to sleep and being woken takes longer than that. */
+#ifndef KP_GATE_SPINS
+#define KP_GATE_SPINS 300
+#endif
+
+#if defined(__x86_64__) || defined(__i386__)
+#define KP_PAUSE() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define KP_PAUSE() __asm__ volatile("yield")
+#else
+#define KP_PAUSE() ((void)0)
+#endif
+
 static _Atomic uint32_t kp_gate;     /* 0 free, 1 held, 2 held and somebody may wait */
 static _Atomic uint32_t kp_turn;     /* counts the holders */
 static _Atomic uintptr_t kp_holder;
@@ -103,10 +117,29 @@ static void kp_gate_watch(void)
     pthread_attr_destroy(&attr);
 }
 
-static void kp_gate_enter(void *who)
+static int kp_gate_try(void)
 {
     uint32_t free_ = 0;
-    if (!atomic_compare_exchange_strong(&kp_gate, &free_, 1)) {
+    return atomic_load_explicit(&kp_gate, memory_order_relaxed) == 0
+        && atomic_compare_exchange_strong(&kp_gate, &free_, 1);
+}
+
+static int kp_gate_spin(void)
+{
+    static _Atomic long cores;
+    if (!cores)
+        cores = sysconf(_SC_NPROCESSORS_ONLN);
+    for (int i = cores > 1 ? KP_GATE_SPINS : 1; i; i--) {
+        if (kp_gate_try())
+            return 1;
+        KP_PAUSE();
+    }
+    return 0;
+}
+
+static void kp_gate_enter(void *who)
+{
+    if (!kp_gate_spin()) {
         while (atomic_exchange(&kp_gate, 2) != 0) {
             kp_gate_watch();
             kp_sleep_on(&kp_gate, 2);

@@ -184,11 +184,15 @@ def plugin_of_class(
 
 
 def load_file(path: str, name: str) -> Plugin:
-    """Load the plugin in one file.
+    """Load the plugin in one file. It can import the modules beside it.
 
     Raises:
         PluginError: it cannot be imported, or is no valid plugin.
     """
+    path = os.path.realpath(path)  # a plugin may be linked into the folder from where it lives
+    folder = os.path.dirname(path)
+    if folder not in sys.path:
+        sys.path.append(folder)  # behind the libraries, which a plugin's file must not shadow
     module = _import_file(path, name)
     if not hasattr(module, "Plugin"):
         raise PluginError(f"{path}: it has no class Plugin")
@@ -224,8 +228,6 @@ def _import_file(path: str, name: str) -> ModuleType:
 def load_directory(directory: str) -> dict[str, Plugin]:
     """Load every plugin of a folder; files that are none are skipped with a line in the log.
 
-    Modules beside a plugin can be imported by it.
-
     Raises:
         PluginError: the folder cannot be read, or two files define plugins of the same name.
     """
@@ -233,9 +235,6 @@ def load_directory(directory: str) -> dict[str, Plugin]:
         entries = sorted(os.listdir(directory))
     except OSError as exc:
         raise PluginError(f"plugins directory {directory}: {exc.strerror}") from exc
-    directory = os.path.abspath(directory)
-    if directory not in sys.path:
-        sys.path.append(directory)  # behind the libraries, which a plugin's file must not shadow
     plugins: dict[str, Plugin] = {}
     for entry in entries:
         suffix = next((s for s in _SUFFIXES if entry.endswith(s)), None)

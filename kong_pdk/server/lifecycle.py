@@ -39,6 +39,7 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     loop = Loop(config, open_listeners(config.socket_paths, config.listen_queue_size))
     mode = load_mode(config.mode)(Service(plugins, config), loop, config)
     loop.on_tick = _parent_watch(loop)
+    _set_title(plugins)
     restore = _handle_signals(loop)
     logger.info(
         "serving %s on %s (pid %d, %s, %s codec, PDK calls return %s)",
@@ -54,6 +55,15 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     finally:
         restore()
     logger.info("stopped")
+
+
+def _set_title(plugins: dict[str, Plugin]) -> None:
+    """Show the plugins in the process list; needs the extra ``kong-pdk[setproctitle]``."""
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle(f"kong-pdk: {', '.join(sorted(plugins))}")
 
 
 def _parent_watch(loop: Loop) -> Callable[[], None]:

@@ -1,0 +1,1 @@
+"""The ``kong-pdk`` command: a module for each subcommand, imported when it is used."""

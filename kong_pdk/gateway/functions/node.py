@@ -1,0 +1,243 @@
+"""The rest of the PDK: nginx, the context, the node, the router, and what a gateway has one of."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any, Callable
+
+from ..exchange import Exchange
+from ..values import as_map, is_number, is_table, type_name
+from .checks import need_string
+from .registry import ANY, IDENTIFIED, PdkError, check, pdk
+
+_VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
+    "args": lambda e: e.request.query,
+    "query_string": lambda e: e.request.query,
+    "is_args": lambda e: "?" if e.request.query else "",
+    "body_bytes_sent": lambda e: str(e.response_size),
+    "content_length": lambda e: e.request.headers.get("content-length"),
+    "content_type": lambda e: e.request.headers.get("content-type"),
+    "host": lambda e: e.request.host,
+    "hostname": lambda e: socket.gethostname(),
+    "https": lambda e: "on" if e.request.scheme == "https" else "",
+    "kong_request_id": lambda e: e.request_id,
+    "remote_addr": lambda e: e.client_ip,
+    "realip_remote_addr": lambda e: e.client_ip,
+    "remote_port": lambda e: str(e.client_port),
+    "realip_remote_port": lambda e: str(e.client_port),
+    "request": lambda e: f"{e.request.method} {e.request.target} HTTP/{e.request.version:g}",
+    "request_id": lambda e: e.request_id,
+    "request_length": lambda e: str(len(e.request.body)),
+    "request_method": lambda e: e.request.method,
+    "request_uri": lambda e: e.request.target,
+    "scheme": lambda e: e.request.scheme,
+    "server_addr": lambda e: "127.0.0.1",
+    "server_name": lambda e: "kong",
+    "server_port": lambda e: str(e.server_port),
+    "server_protocol": lambda e: f"HTTP/{e.request.version:.1f}",
+    "status": lambda e: f"{e.response.status:03d}",
+    "upstream_host": lambda e: e.upstream_host or e.service.host,
+    "upstream_scheme": lambda e: e.service.scheme,
+    "upstream_uri": lambda e: e.service_request().target,
+    "uri": lambda e: e.request.path,
+    "document_uri": lambda e: e.request.path,
+}
+_SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
+_REFERENCE = re.compile(r"\{vault://([a-z][a-z0-9-]*)/([^/?#{}]+)(/[^?#{}]*)?(\?[^#{}]*)?(#\d+)?\}")
+
+
+@pdk("kong.nginx.get_var", live=True)
+def get_var(exchange: Exchange, name: Any) -> str | None:
+    """Return one of nginx's variables; nil for one that this gateway does not have."""
+    wanted = need_string("the variable's name", name)
+    if wanted in _VARIABLES:
+        return _VARIABLES[wanted](exchange)
+    if wanted.startswith("http_"):
+        return exchange.request.headers.get(wanted[5:])
+    if wanted.startswith("arg_"):
+        found = re.search(f"(?:^|&){re.escape(wanted[4:])}=([^&]*)", exchange.request.query)
+        return found.group(1) if found else None
+    if wanted.startswith("sent_http_"):
+        return exchange.response.headers.get(wanted[10:])
+    return None
+
+
+@pdk("kong.nginx.get_subsystem")
+def get_subsystem(exchange: Exchange) -> str:
+    return "http"
+
+
+@pdk("kong.nginx.get_statistics")
+def get_statistics(exchange: Exchange) -> dict[str, int]:
+    counted = dict.fromkeys(
+        ("connections_active", "connections_reading", "connections_writing", "connections_waiting"),
+        0,
+    )
+    counted.update(
+        dict.fromkeys(("connections_accepted", "connections_handled", "total_requests"), 1)
+    )
+    return counted
+
+
+@pdk("kong.nginx.get_tls1_version_str")
+def get_tls1_version_str(exchange: Exchange) -> str | None:
+    return "TLSv1.3" if exchange.tls and exchange.phase != "log" else None
+
+
+@pdk("kong.nginx.get_ctx")
+def get_ctx(exchange: Exchange, key: Any) -> Any:
+    return exchange.context.get(_key(key))
+
+
+@pdk("kong.nginx.set_ctx")
+def set_ctx(exchange: Exchange, key: Any, value: Any) -> None:
+    _put(exchange.context, key, value)
+
+
+@pdk("kong.nginx.req_start_time")
+def req_start_time(exchange: Exchange) -> float:
+    """Return when the request began, in seconds since the epoch."""
+    return round(exchange.started, 3)
+
+
+@pdk("kong.ctx.shared.get")
+def shared_get(exchange: Exchange, key: Any) -> Any:
+    return exchange.shared.get(_key(key))
+
+
+@pdk("kong.ctx.shared.set")
+def shared_set(exchange: Exchange, key: Any, value: Any) -> None:
+    _put(exchange.shared, key, value)
+
+
+def _key(key: Any) -> Any:
+    return key if not is_table(key) else None
+
+
+def _put(table: dict[Any, Any], key: Any, value: Any) -> None:
+    if key is None or is_table(key):
+        raise PdkError(f"a key must be a string, not {type_name(key)}")
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
+
+
+@pdk("kong.node.get_id")
+def node_id(exchange: Exchange) -> str:
+    return exchange.node_id
+
+
+@pdk("kong.node.get_hostname")
+def node_hostname(exchange: Exchange) -> str:
+    return socket.gethostname()
+
+
+@pdk("kong.node.get_memory_stats", step="plugin.StepMemoryStats")
+def node_memory_stats(exchange: Exchange, unit: Any, scale: Any) -> dict[str, Any]:
+    """Return statistics in Kong's form; the numbers are made up, as there is no nginx here."""
+    name = str(unit or "b").lower()
+    check(name in _SCALES, f"the unit must be b, k, m or g, not {unit!r}")
+    digits = 2 if scale is None else scale
+    check(is_number(digits) and digits >= 0, "the scale must be a number that is not negative")
+
+    def shown(size: int) -> Any:
+        if name == "b":
+            return size
+        return f"{size / 1024 ** _SCALES[name]:.{int(digits)}f} {name.upper()}iB"
+
+    worker = {"pid": 0, "http_allocated_gc": shown(32 * 1024 * 1024)}
+    shared = {"allocated_slabs": shown(0), "capacity": shown(128 * 1024 * 1024)}
+    return {"workers_lua_vms": [worker], "lua_shared_dicts": {"kong_db_cache": shared}}
+
+
+@pdk("kong.cluster.get_id")
+def cluster_id(exchange: Exchange) -> None:
+    """Return nil, as a Kong without a database does."""
+
+
+@pdk("kong.plugin.get_id")
+def plugin_id(exchange: Exchange) -> str | None:
+    return exchange.plugin_id
+
+
+@pdk("kong.router.get_route", IDENTIFIED, step="plugin.StepRoute")
+def get_route(exchange: Exchange) -> dict[str, Any] | None:
+    return exchange.route
+
+
+@pdk("kong.router.get_service", IDENTIFIED, step="plugin.StepService")
+def get_service(exchange: Exchange) -> dict[str, Any] | None:
+    return exchange.service_entity
+
+
+@pdk("kong.table.new")
+def table_new(exchange: Exchange) -> dict[str, Any]:
+    return {}
+
+
+@pdk("kong.table.clear")
+def table_clear(exchange: Exchange) -> None:
+    """Do nothing: the table that came over the wire was a copy."""
+
+
+@pdk("kong.table.merge")
+def table_merge(exchange: Exchange, first: Any, second: Any) -> dict[Any, Any]:
+    tables = [as_map(value) for value in (first, second) if is_table(value)]
+    return {key: value for table in tables for key, value in table.items()}
+
+
+@pdk("kong.telemetry.log")
+def telemetry_log(exchange: Exchange) -> None:
+    """Do nothing: without the OpenTelemetry plugin Kong drops the entry too."""
+
+
+@pdk("kong.vault.is_reference")
+def is_reference(exchange: Exchange, reference: Any) -> bool:
+    return isinstance(reference, str) and bool(re.fullmatch(r"\{vault://.*\}", reference))
+
+
+@pdk("kong.vault.parse_reference")
+def parse_reference(exchange: Exchange, reference: Any) -> dict[str, Any] | None:
+    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if found is None:
+        return None
+    result: dict[str, Any] = {"name": found.group(1), "resource": found.group(2)}
+    if found.group(3) and len(found.group(3)) > 1:
+        result["key"] = found.group(3)[1:]
+    return result
+
+
+@pdk("kong.vault.get", ANY)
+def vault_get(exchange: Exchange, reference: Any) -> None:
+    """Return nil: this gateway has no vaults."""
+    exchange.log("notice", f"this gateway has no vaults; {reference} has no value")
+
+
+@pdk("kong.vault.flush")
+def vault_flush(exchange: Exchange) -> None:
+    """Do nothing: this gateway has no vaults."""
+
+
+@pdk("kong.vault.update")
+def vault_update(exchange: Exchange, options: Any) -> Any:
+    """Return the options as they are, since no reference in them can be resolved."""
+    return options
+
+
+@pdk("kong.vault.init_worker")
+def vault_init_worker(exchange: Exchange) -> None:
+    """Do nothing: this gateway has no vaults."""
+
+
+@pdk("kong.vault.warmup")
+def vault_warmup(exchange: Exchange, options: Any) -> None:
+    """Check the argument; there are no vaults to ask."""
+    check(is_table(options), f"the options must be a table, not {type_name(options)}")
+
+
+@pdk("kong.configuration.remove_sensitive")
+def configuration(exchange: Exchange) -> dict[str, list[str]]:
+    """Return an empty configuration."""
+    return {}

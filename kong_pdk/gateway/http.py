@@ -1,0 +1,395 @@
+"""The gateway's HTTP side: its front, its client for the upstream, and the echo upstream.
+
+This is the only module that needs aiohttp, which the extra ``kong-pdk[try]`` installs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from .. import __version__
+from . import body
+from .driver import Tasks, UpstreamError, drive
+from .errors import GatewayError
+from .exchange import Exchange, LogLine, Request, Response, Service, ServiceRequest
+from .headers import Headers
+from .rpc import PluginClient
+from .trace import Trace
+from .values import to_text
+
+#: The gateway is a tool for the machine it runs on.
+HOST = "127.0.0.1"
+#: Seconds that requests under way have when the gateway is closed.
+FINISH_LIMIT = 2.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_logger = logging.getLogger("kong_pdk.gateway")
+
+
+class _Answer(web.StreamResponse):
+    """A response to the gateway's client."""
+
+    #: It was given a content type.
+    typed = False
+
+
+class EchoUpstream:
+    """An upstream that answers with JSON saying what it got."""
+
+    def __init__(self) -> None:
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen on any free port; ``url`` says which."""
+        self._runner, port = await _listen(self._answer, 0)
+        self.url = f"http://{HOST}:{port}"
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @staticmethod
+    async def _answer(request: web.Request) -> web.StreamResponse:
+        headers = Headers(_decode(request.raw_headers))
+        target = request.raw_path
+        path, _, query = target.partition("?")
+        data = await request.content.read()
+        got = {
+            "method": request.method,
+            "path": path,
+            "query": body.simple_map(body.parse_query(query)),
+            "headers": {k: v[0] if len(v) == 1 else v for k, v in headers.as_map().items()},
+            "body": to_text(data),
+        }
+        text = json.dumps(got, indent=2) + "\n"
+        return web.Response(
+            text=text, content_type="application/json", headers={"Server": "kong-pdk-echo"}
+        )
+
+
+class HttpGateway:
+    """A gateway with one plugin on every request, listening on the loopback interface.
+
+    Args:
+        client: the plugin, whose server must be running.
+        service: where requests go.
+        trace: is told each log line and each finished request.
+        plugin_id: the id of the plugin entity.
+    """
+
+    def __init__(
+        self, client: PluginClient, service: Service, trace: Trace, plugin_id: str
+    ) -> None:
+        self.port = 0
+        self._client = client
+        self._service = service
+        self._trace = trace
+        self._plugin_id = plugin_id
+        self._tasks = Tasks()
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._entities = _entities(service)
+
+    async def start(self, port: int) -> None:
+        """Listen on a port; ``port`` says which, if any was asked for with 0.
+
+        Raises:
+            GatewayError: the port cannot be had.
+        """
+        self._session = aiohttp.ClientSession(
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+        try:
+            self._runner, self.port = await _listen(self._handle, port)
+        except OSError as error:
+            reason = "it is in use" if error.errno in (48, 98) else error.strerror
+            raise GatewayError(f"cannot listen on {HOST}:{port}: {reason}") from error
+
+    async def close(self) -> None:
+        """Stop listening and let the requests under way end. May be called twice."""
+        end = time.monotonic() + FINISH_LIMIT
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        await self._tasks.finish(max(0.0, end - time.monotonic()))
+        if self._session is not None:
+            await self._session.close()
+        self._client.close()
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        exchange = await self._exchange(request)
+        sent: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+        task = self._tasks.start(self._drive(exchange, request, sent))
+        waited: list[asyncio.Future[Any]] = [sent, task]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if not sent.done():
+            sent.cancel()
+            await task  # it failed, and says how
+            raise web.HTTPInternalServerError
+        return sent.result()
+
+    async def _drive(
+        self,
+        exchange: Exchange,
+        request: web.Request,
+        sent: asyncio.Future[web.StreamResponse],
+    ) -> None:
+        phases = self._client.plugin.phases
+        async with contextlib.AsyncExitStack() as opened:
+            streams: list[aiohttp.ClientResponse] = []
+
+            async def upstream(outgoing: ServiceRequest, buffered: bool) -> Response:
+                response, stream = await self._call_upstream(exchange, outgoing, buffered, opened)
+                if stream is not None:
+                    streams.append(stream)
+                return response
+
+            async def send(response: Response) -> None:
+                prepared = _Answer(status=response.status)
+                prepared.typed = "content-type" in response.headers
+                prepared.headers.extend(_encode(response.headers, exchange))
+                chunks = streams[0].content.iter_any() if response.streamed else _one(response.body)
+                try:
+                    await prepared.prepare(request)
+                    async for chunk in chunks:
+                        exchange.response_size += len(chunk) if response.streamed else 0
+                        await prepared.write(chunk)
+                    await prepared.write_eof()
+                except aiohttp.ClientError as error:
+                    exchange.log("err", f"the upstream broke off: {error}")
+                    if request.transport is not None:
+                        request.transport.close()
+                finally:
+                    if not sent.done():
+                        sent.set_result(prepared)
+
+            await drive(exchange, phases, self._client.run_phase, upstream, send)
+        self._trace.exchange_done(exchange)
+
+    async def _exchange(self, request: web.Request) -> Exchange:
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        route, service = self._entities
+        return Exchange(
+            request=Request(
+                method=request.method,
+                target=_target(request),
+                headers=Headers(_decode(request.raw_headers)),
+                body=await request.content.read(),
+                version=float(f"{request.version.major}.{request.version.minor}"),
+            ),
+            service=Service(**vars(self._service)),
+            client_ip=peer[0] if peer else HOST,
+            client_port=peer[1] if peer else 0,
+            server_port=self.port,
+            plugin_id=self._plugin_id,
+            route=route,
+            service_entity=service,
+            on_log=self._log,
+        )
+
+    def _log(self, line: LogLine) -> None:
+        _logger.debug("%s: %s", line.level, line.message)
+        self._trace.log_line(line)
+
+    async def _call_upstream(
+        self,
+        exchange: Exchange,
+        outgoing: ServiceRequest,
+        buffered: bool,
+        opened: contextlib.AsyncExitStack,
+    ) -> tuple[Response, aiohttp.ClientResponse | None]:
+        assert self._session is not None
+        host = f"[{outgoing.host}]" if ":" in outgoing.host else outgoing.host
+        url = f"{outgoing.scheme}://{host}:{outgoing.port}{_escape(outgoing.target)}"
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=outgoing.connect_timeout, sock_read=outgoing.read_timeout
+        )
+        try:
+            came = await opened.enter_async_context(
+                self._session.request(
+                    outgoing.method,
+                    URL(url, encoded=True),
+                    headers=_encode(outgoing.headers, exchange),
+                    data=outgoing.body or None,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    ssl=outgoing.tls_verify,
+                )
+            )
+            headers = Headers(_decode(came.raw_headers))
+            if not buffered:
+                return Response(came.status, headers, streamed=True), came
+            return Response(came.status, headers, await came.read()), None
+        except (asyncio.TimeoutError, aiohttp.ServerTimeoutError) as error:
+            raise UpstreamError(504, f"the upstream took too long: {error}") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise UpstreamError(502, f"the upstream gave no answer: {error}") from error
+
+
+def parse_upstream(url: str) -> Service:
+    """Return the service that an upstream's URL stands for.
+
+    Raises:
+        GatewayError: it is no HTTP URL.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise GatewayError(f"the upstream {url!r} is no URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise GatewayError(f"the upstream must be an http:// or https:// URL, not {url!r}")
+    port = port or (443 if parts.scheme == "https" else 80)
+    return Service(parts.scheme, parts.hostname, port, parts.path)
+
+
+async def fetch(
+    port: int, method: str, target: str, headers: Iterable[tuple[str, str]], data: bytes | None
+) -> tuple[str, list[tuple[bytes, bytes]], bytes]:
+    """Make one request of the gateway over TCP.
+
+    Args:
+        port: where the gateway listens.
+        method: the request's method.
+        target: its path and query.
+        headers: its headers.
+        data: its body.
+
+    Returns:
+        The status line, the header lines and the body of the answer, as they came.
+
+    Raises:
+        GatewayError: there is no answer.
+    """
+    lines = Headers(headers)
+    if "user-agent" not in lines:
+        lines.add("User-Agent", f"kong-pdk/{__version__}")
+    skipped = ("Accept-Encoding", "Content-Type")
+    try:
+        async with (
+            aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=skipped) as session,
+            session.request(
+                method,
+                URL(f"http://{HOST}:{port}{_escape(target)}", encoded=True),
+                headers=list(lines),
+                data=data,
+                allow_redirects=False,
+            ) as answer,
+        ):
+            version = answer.version or aiohttp.HttpVersion11
+            line = f"HTTP/{version.major}.{version.minor} {answer.status} {answer.reason or ''}"
+            return line.rstrip(), list(answer.raw_headers), await answer.read()
+    except (aiohttp.ClientError, ValueError) as error:
+        raise GatewayError(f"the gateway gave no answer: {error}") from error
+
+
+async def _listen(answer: Handler, port: int) -> tuple[web.AppRunner, int]:
+    """Serve every request, whatever its target, with one handler."""
+
+    @web.middleware
+    async def front(request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await answer(request)
+
+    app = web.Application(middlewares=[front])
+    app.on_response_prepare.append(_keep_untyped)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, shutdown_timeout=FINISH_LIMIT
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, HOST, port).start()
+    except OSError:
+        await runner.cleanup()
+        raise
+    return runner, int(runner.addresses[0][1])
+
+
+async def _keep_untyped(_: web.Request, response: web.StreamResponse) -> None:
+    """Take back the content type that aiohttp gives to an answer without one; Kong does not."""
+    if isinstance(response, _Answer) and not response.typed:
+        response.headers.pop("Content-Type", None)
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    if data:
+        yield data
+
+
+def _decode(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    return [(to_text(name), to_text(value)) for name, value in raw]
+
+
+def _encode(headers: Headers, exchange: Exchange) -> list[tuple[str, str]]:
+    """Return header lines that aiohttp can send: it knows UTF-8 only, and no line ends in them."""
+    lines = []
+    for name, value in headers:
+        sent = value.encode("utf-8", "replace").decode("utf-8")
+        sent = sent.replace("\r", " ").replace("\n", " ")
+        if sent != value:
+            exchange.log("warn", f"header {name} was changed: this gateway can only send UTF-8")
+        lines.append((name, sent))
+    return lines
+
+
+def _target(request: web.Request) -> str:
+    """Return the path and query of the request line, also where it had a whole URL."""
+    target = request.raw_path
+    if target.startswith("/"):
+        return target
+    parts = urlsplit(target)
+    path = parts.path if parts.path.startswith("/") else "/"
+    return path + (f"?{parts.query}" if parts.query else "")
+
+
+def _escape(target: str) -> str:
+    """Return a request target whose bytes outside of ASCII, and spaces, are escaped."""
+    data = target.encode("utf-8", "surrogateescape")
+    return "".join(chr(b) if 0x20 < b < 0x7F else f"%{b:02X}" for b in data)
+
+
+def _entities(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a route and a service entity as Kong would hold them."""
+    service_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "kong-pdk try: service"))
+    route_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "kong-pdk try: route"))
+    return (
+        {
+            "id": route_id,
+            "name": "try",
+            "paths": ["/"],
+            "protocols": ["http", "https"],
+            "strip_path": True,
+            "preserve_host": False,
+            "service": {"id": service_id},
+            "ws_id": str(uuid.uuid5(uuid.NAMESPACE_OID, "default workspace")),
+        },
+        {
+            "id": service_id,
+            "name": "try",
+            "protocol": service.scheme,
+            "host": service.host,
+            "port": service.port,
+            "path": service.path or None,
+            "retries": service.retries,
+            "connect_timeout": service.connect_timeout,
+            "write_timeout": service.write_timeout,
+            "read_timeout": service.read_timeout,
+            "enabled": True,
+        },
+    )

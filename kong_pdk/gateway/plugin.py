@@ -1,0 +1,146 @@
+"""The plugin to be tried: what kind of file it is, and what its server says about it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import schema
+from .errors import GatewayError, ServerFailed
+
+#: The socket's name under the prefix; given to the server, so that no rule has to be guessed.
+SOCKET_NAME = "try.sock"
+
+_STARTER = "start_dedicated_server"
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """What a plugin server dumps about one plugin."""
+
+    name: str
+    version: str
+    priority: float
+    phases: tuple[str, ...]
+    #: The whole schema as dumped; see :func:`.schema.config_fields`.
+    schema: Any = field(repr=False, default=None)
+
+    def config_text(self, config: Any, plugin_id: str) -> str:
+        """Return the configuration as the server gets it: completed, with Kong's own keys, as JSON.
+
+        Args:
+            config: the configuration as it was given.
+            plugin_id: the id of the plugin entity.
+
+        Raises:
+            SettingsError: the configuration does not fit the schema.
+        """
+        completed = schema.complete(config, schema.config_fields(self.schema))
+        own = {
+            "__plugin_id": plugin_id,
+            "__seq__": 1,
+            "__key__": f"plugins:{self.name}:::::",
+            "__ws_id": str(uuid.uuid5(uuid.NAMESPACE_OID, "default workspace")),
+        }
+        return json.dumps({**completed, **own})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """The commands that make a plugin server out of a file, and where its socket will be."""
+
+    start: tuple[str, ...]
+    query: tuple[str, ...]
+    socket: Path
+
+
+def calls_starter(source: str | bytes) -> bool:
+    """Say whether a Python source calls ``start_dedicated_server``, without running it.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else None
+            name = called.id if isinstance(called, ast.Name) else name
+            if name == _STARTER:
+                return True
+    return False
+
+
+def plan(
+    plugin: Path, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
+) -> Launch:
+    """Return how to run a plugin file.
+
+    A file that starts its own server is run as it is. Any other is put, as the only one, into a
+    directory of plugins under the prefix, and served from there.
+
+    Args:
+        plugin: the file.
+        prefix: an existing directory for the socket, with a short name.
+        server_args: more arguments for the server.
+        python: the interpreter to run it with.
+
+    Raises:
+        GatewayError: there is no such file, or it is no Python.
+    """
+    plugin = plugin.absolute()
+    try:
+        # As bytes, because the file itself says which encoding it has.
+        embedded = calls_starter(plugin.read_bytes())
+    except OSError as error:
+        raise GatewayError(f"cannot read the plugin {plugin}: {error.strerror}") from error
+    except (SyntaxError, ValueError) as error:
+        raise GatewayError(f"the plugin {plugin} is no Python file: {error}") from error
+    where = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
+    base: tuple[str, ...]
+    query: tuple[str, ...]
+    if embedded:
+        base = (python, str(plugin))
+        query = (*base, "--dump")
+    else:
+        directory = prefix / "plugins"
+        directory.mkdir(exist_ok=True)
+        (directory / plugin.name).symlink_to(plugin)
+        base = (python, "-m", "kong_pdk", "-d", str(directory))
+        query = (*base, "--dump-all-plugins")
+    return Launch((*base, *where, *server_args), (*query, *where), prefix / SOCKET_NAME)
+
+
+def parse_dump(text: bytes) -> PluginInfo:
+    """Return the first plugin of a dump, as Kong takes it.
+
+    Args:
+        text: what the query command wrote to its standard output.
+
+    Raises:
+        ServerFailed: it is no such document.
+    """
+    try:
+        dump = json.loads(text)
+    except ValueError as error:
+        raise ServerFailed(f"the server's dump is no JSON document: {error}") from error
+    if isinstance(dump, dict):
+        dump = dump.get("Plugins")
+    if not isinstance(dump, list) or not dump or not isinstance(dump[0], dict):
+        raise ServerFailed("the server's dump names no plugin")
+    entry = dump[0]
+    try:
+        return PluginInfo(
+            name=str(entry["Name"]),
+            version=str(entry.get("Version")),
+            priority=entry.get("Priority") or 0,
+            phases=tuple(entry.get("Phases") or ()),
+            schema=entry.get("Schema"),
+        )
+    except (KeyError, TypeError) as error:
+        raise ServerFailed(f"the server's dump is not understood: {error!r}") from error
