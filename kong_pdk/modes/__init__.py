@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from ..config import MODES
 
+if TYPE_CHECKING:
+    from .base import BaseMode
 
-def load_mode(name: str) -> Any:
+
+def load_mode(name: str) -> type[BaseMode]:
     """The ``Mode`` class of that name, from a module that is imported only when it is wanted."""
-    return importlib.import_module(MODES[name]).Mode
+    return cast("type[BaseMode]", importlib.import_module(MODES[name]).Mode)

@@ -17,19 +17,18 @@ import collections
 import logging
 import threading
 import time
-from typing import NoReturn, Optional
+from typing import Optional
 
 from .. import _wire
 from .._codec import Connection, Request, Waiter
 from ..config import ServerConfig
-from ..exception import ConnectionClosed, EventAbandoned, ProtocolError, ReplyLost
+from ..exception import ConnectionClosed, ProtocolError, ReplyLost
 from ..runtime.events import Event
 from ..runtime.service import Service
-from ..server.loop import TICK, Loop
+from ..server.loop import Loop
+from .base import BaseMode
 
 logger = logging.getLogger("kong_pdk.server")
-
-_STEPS = (_wire.STEP, _wire.STEP_ERROR)
 
 #: A thread that lingers on a connection for less than this is left there if another can be
 #: started: its connection is in use. Seconds.
@@ -39,8 +38,8 @@ LINGER = 0.25
 UNWIND = 1.0
 
 
-class Mode:
-    """Runs handlers in threads.
+class Mode(BaseMode):
+    """Runs handlers in threads; see :class:`kong_pdk.modes.base.BaseMode`.
 
     Args:
         service: answers the requests.
@@ -48,13 +47,11 @@ class Mode:
         config: the server's settings.
     """
 
+    takes_connections = True
+
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
-        self.service = service
-        self.loop = loop
-        self.waiting = service.events.waiting
-        self.ticks = 0
+        super().__init__(service, loop, config)
         self.gating = Gating()
-        self._config = config
         self._stopping = False
         self._lock = threading.Lock()  # of the number of threads, and of the queue
         self._threads: set[_Thread] = set()
@@ -71,13 +68,11 @@ class Mode:
         if self.deliver(connection, request):
             return
         with self._lock:
-            thread = self._claim(idle_before=time.monotonic() - LINGER)
-            if thread is None and len(self._threads) < self._config.threads:
-                thread = _Thread(self, self._started)
-                self._started += 1
-                self._threads.add(thread)
-                thread.start()
-            thread = thread or self._claim()
+            thread = (
+                self._claim(idle_before=time.monotonic() - LINGER)
+                or self._start_thread()
+                or self._claim()
+            )
             if thread is None:
                 self._queue.append((connection, request))
                 return
@@ -85,44 +80,32 @@ class Mode:
 
     def deliver(self, connection: Connection, request: Request) -> bool:
         """Hand a step to the thread whose event waits for it; False if it is no such step."""
-        if request.kind not in _STEPS:
-            return False
-        event = self.waiting.pop(request.target, None)
+        event = self.find_waiting(request)
         if event is None:
             return False
         event.runner.hand_over(connection, request)
         return True
 
+    def give_up(self, event: Event) -> None:
+        """Wake the event's thread with nothing."""
+        event.runner.hand_over(None, None)
+
     def tick(self, tick: int) -> None:
-        """Abandon events that have waited too long; end threads that have had nothing to do."""
-        self.ticks = tick
-        late = tick - self._config.event_timeout / TICK
-        for event_id, event in list(self.waiting.items()):
-            if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
-                event.runner.hand_over(None, None)
+        """Give up late events; end threads that have had nothing to do."""
+        super().tick(tick)
         self.gating.start_window()
-        self._end_idle(time.monotonic() - self._config.idle_timeout)
+        self._end_idle(time.monotonic() - self.config.idle_timeout)
 
     def is_busy(self, connected: bool) -> bool:
-        """Whether any thread is at work or any request waits for one.
-
-        Args:
-            connected: whether Kong has connections; without any, no step will come.
-        """
+        """Whether any thread is at work or any request waits for one."""
         at_rest = len(self._idle) + (0 if connected else len(self.waiting))
         return len(self._threads) > at_rest or bool(self._queue)
 
     def stop(self) -> None:
-        """End idle threads, and let waiting handlers find their events abandoned.
-
-        A handler that computes or blocks cannot be ended; its thread dies with the process.
-        """
+        """End idle threads, and give up waiting events; wait a moment for those threads."""
         with self._lock:
             self._stopping = True
-        for event_id in list(self.waiting):
-            event = self.waiting.pop(event_id, None)
-            if event is not None:
-                event.runner.hand_over(None, None)
+        super().stop()
         self._end_idle(float("inf"))
         deadline = time.monotonic() + UNWIND
         for thread in list(self._threads):
@@ -141,14 +124,33 @@ class Mode:
         del self._idle[thread]
         return thread
 
+    def _start_thread(self) -> Optional[_Thread]:
+        """A new thread, unless there are enough, or the system gives none. The caller has the lock.
+
+        The first one must be had: without any, nobody would ever look into the queue.
+        """
+        if len(self._threads) >= self.config.threads:
+            return None
+        thread = _Thread(self, self._started)
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            thread.waiter.close()
+            if not self._threads:
+                raise
+            logger.error("no further thread: %s (%d are running)", exc, len(self._threads))
+            return None
+        self._started += 1
+        self._threads.add(thread)
+        return thread
+
     def _end_idle(self, idle_before: float) -> None:
         """End the threads that have been idle since before a time."""
-        while True:
-            with self._lock:
-                thread = next(iter(self._idle), None)
-                if thread is None or thread.last_event > idle_before:
-                    return
+        with self._lock:
+            cold = [thread for thread in self._idle if thread.last_event <= idle_before]
+            for thread in cold:
                 del self._idle[thread]
+        for thread in cold:
             thread.hand_over(None, None)
 
     def _enter_idle(
@@ -194,10 +196,10 @@ class Mode:
             request = connection.exchange(frame, thread.waiter)
         except (ConnectionClosed, ProtocolError) as exc:
             # Kong may close a connection and step on another, but not if it has missed our call.
-            self._lost(connection, exc)
+            self.lose(connection, exc)
             connection = None
             if isinstance(exc, ReplyLost) and waiting.pop(event.id, None) is event:
-                self._abandon(event, f"Kong is gone: {exc}")
+                self.abandon(event, f"Kong is gone: {exc}")
             thread.waiter.wait()
         while True:
             if request is None:  # woken: somebody else has taken the event out of `waiting`
@@ -205,15 +207,18 @@ class Mode:
                     self.loop.park(connection)
                 event.connection, step = thread.take()
                 if step is None:
-                    self._abandon(event, "Kong has not answered a PDK call in time")
+                    self.abandon(event, "Kong has not answered a PDK call in time")
                 event.msgid = step.msgid
                 return step
-            own = request.target == event.id and request.kind in _STEPS
-            if own and waiting.pop(event.id, None) is event:
+            other = self.find_waiting(request)
+            if other is event:
                 event.msgid = request.msgid
                 return request
             assert connection is not None
-            self.route(connection, request)
+            if other is not None:
+                other.runner.hand_over(connection, request)
+            else:
+                self.route(connection, request)
             connection = request = None
             thread.waiter.wait()
 
@@ -227,23 +232,9 @@ class Mode:
         try:
             connection.send(frame)
         except ConnectionClosed as exc:
-            self._lost(connection, exc)
+            self.lose(connection, exc)
             return False
         return True
-
-    def _lost(self, connection: Connection, exc: Exception) -> None:
-        level = logging.DEBUG if isinstance(exc, ConnectionClosed) else logging.WARNING
-        logger.log(level, "closed a connection: %s", exc)
-        self.loop.close(connection)
-
-    def _abandon(self, event: Event, why: str) -> NoReturn:
-        event.over = True
-        event.connection = None
-        logger.warning(
-            "plugin %s: %s: event %d is abandoned: %s",
-            event.instance.plugin.name, event.phase, event.id, why,
-        )  # fmt: skip
-        raise EventAbandoned(why)
 
 
 class Gating:
@@ -366,7 +357,7 @@ class _Thread(threading.Thread):
             try:
                 request = connection.exchange(b"", self.waiter)
             except (ConnectionClosed, ProtocolError) as exc:
-                mode._lost(connection, exc)
+                mode.lose(connection, exc)
                 connection = None
                 if mode._leave_idle(self):
                     return self._next(None)

@@ -36,8 +36,10 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     Raises:
         ListenError: a socket cannot be opened.
     """
-    loop = Loop(config, open_listeners(config.socket_paths, config.listen_queue_size))
-    mode = load_mode(config.mode)(Service(plugins, config), loop, config)
+    mode_class = load_mode(config.mode)
+    listeners = open_listeners(config.socket_paths, config.listen_queue_size)
+    loop = Loop(config, listeners, mode_class.new_selector)
+    mode = mode_class(Service(plugins, config), loop, config)
     loop.on_tick = _parent_watch(loop)
     _set_title(plugins)
     restore = _handle_signals(loop)
@@ -51,7 +53,7 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
         "(data, err)" if config.lua_style else "data",
     )
     try:
-        loop.run(mode)
+        mode.drive()
     finally:
         restore()
     logger.info("stopped")

@@ -1,9 +1,9 @@
 """The loop: accepts connections, watches those that nobody reads, keeps time.
 
-A connection always has one owner. The loop owns it while it is parked, and reads the request that
-ends its rest; with the request it goes to the mode, which parks it again when it has no more use
-for it. In threads the owner is the thread that answers on it, which also reads what comes next, so
-that most requests do not pass through here at all.
+A connection always has one reader. The loop reads what arrives on a parked connection, and hands
+the request to the mode. In a mode that takes connections, the connection goes with it, until the
+mode parks it again: in threads the thread that answers on it also reads what comes next, so that
+most requests do not pass through here at all. In other modes the loop goes on reading.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import logging
 import os
 import selectors
 import time
-from typing import Callable, Protocol
+from typing import Any, Callable, Optional, Protocol, cast
 
 from .._codec import Connection, Request, encode_notification
 from ..config import ServerConfig
@@ -37,6 +37,9 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class LoopMode(Protocol):
     """What the loop wants of a mode."""
 
+    #: Whether a connection that a request has arrived on is the mode's until it is parked again.
+    takes_connections: bool
+
     def route(self, connection: Connection, request: Request) -> None:
         """Take over a connection and the request that has arrived on it."""
 
@@ -51,7 +54,7 @@ class LoopMode(Protocol):
         """
 
     def stop(self) -> None:
-        """End all threads that can be ended."""
+        """End all handlers that can be ended."""
 
 
 class Loop:
@@ -60,16 +63,23 @@ class Loop:
     Args:
         config: the server's settings.
         listeners: open sockets; closed and removed when the loop ends.
+        new_selector: makes a selector that has a descriptor.
     """
 
-    def __init__(self, config: ServerConfig, listeners: list[Listener]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        listeners: list[Listener],
+        new_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
+    ) -> None:
         self._config = config
         self._listeners = listeners
-        self._selector = selectors.DefaultSelector()
-        self._parking = Parking()
+        self._selector: Any = new_selector()
+        self._parking = Parking(new_selector)
         self._connections: set[Connection] = set()
         self._deadline = float("inf")  # after which a stop does not wait any longer
-        self._stopping = False
+        self.stopping = False
+        self._ticks, self._due = 0, time.monotonic() + TICK
         self._accepting = False
         self._quiet = 0  # looks in a row at which nothing was being answered
         # No eventfd: signal.set_wakeup_fd writes single bytes.
@@ -92,14 +102,15 @@ class Loop:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection that the caller owns."""
+        """Close a connection that nobody else reads."""
         self._connections.discard(connection)
+        self._parking.forget(connection)
         connection.close()
 
     def stop(self) -> None:
         """Stop serving, gracefully the first time and at once the second; for signal handlers."""
-        self._deadline = 0.0 if self._stopping else time.monotonic() + self._config.graceful_timeout
-        self._stopping = True
+        self._deadline = 0.0 if self.stopping else time.monotonic() + self._config.graceful_timeout
+        self.stopping = True
         try:
             os.write(self.signal_fd, b"\0")
         except BlockingIOError:
@@ -107,27 +118,47 @@ class Loop:
 
     # --- the loop's own thread --------------------------------------------------------------------
 
-    def run(self, mode: LoopMode) -> None:
-        """Serve until :meth:`stop`; then let running events end, within the graceful time-out."""
+    def start(self, mode: LoopMode) -> None:
+        """Begin to accept connections for a mode."""
         self._mode = mode
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
         self._selector.register(self._parking, selectors.EVENT_READ, self._read_parked)
         self._set_accepting(True)
-        ticks, due = 0, time.monotonic() + TICK
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while :meth:`turn` has something to do."""
+        return cast(int, self._selector.fileno())
+
+    def turn(self, timeout: Optional[float] = None) -> bool:
+        """Do what there is to do, once.
+
+        Args:
+            timeout: how long to wait for something to do, seconds; until the next tick if None.
+
+        Returns:
+            False when the loop has ended: it was told to stop, and either the running events have
+            ended or the graceful time-out is over.
+        """
+        if timeout is None:
+            timeout = max(0.0, self._due - time.monotonic())
+            timeout = STOPPING_TICK if self.stopping else timeout
         try:
-            while not (self._stopping and self._may_end()):
-                timeout = STOPPING_TICK if self._stopping else max(0.0, due - time.monotonic())
-                for key, _ in self._selector.select(timeout):
-                    key.data()
-                if self._stopping:
-                    self._close_listeners()
-                if time.monotonic() >= due:
-                    ticks, due = ticks + 1, time.monotonic() + TICK
-                    self._set_accepting(not self._stopping)
-                    mode.tick(ticks)
-                    self.on_tick()
-        finally:
+            for key, _ in self._selector.select(timeout):
+                key.data()
+            if self.stopping:
+                self._close_listeners()
+            if time.monotonic() >= self._due:
+                self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
+                self._set_accepting(not self.stopping)
+                self._mode.tick(self._ticks)
+                self.on_tick()
+        except BaseException:
             self._end()
+            raise
+        if self.stopping and self._may_end():
+            self._end()
+            return False
+        return True
 
     def _may_end(self) -> bool:
         if time.monotonic() >= self._deadline:
@@ -193,16 +224,24 @@ class Loop:
             self.park(connection)
 
     def _read_parked(self) -> None:
-        for connection in self._parking.take_ready():
+        for connection in self._parking.find_ready(self._mode.takes_connections):
+            self._read(connection, self._mode.takes_connections)
+
+    def _read(self, connection: Connection, taken: bool) -> None:
+        """Hand on what has arrived: one request with its connection if ``taken``, else all."""
+        while connection.fileno() >= 0:
             try:
                 request = connection.receive()
             except ConnectionClosed:
                 self.close(connection)
+                return
             except ProtocolError as exc:
                 logger.warning("closed a connection: %s", exc)
                 self.close(connection)
-            else:
-                if request is None:
-                    self.park(connection)
-                else:
-                    self._mode.route(connection, request)
+                return
+            if request is not None:
+                self._mode.route(connection, request)
+            elif taken:
+                self.park(connection)
+            if taken or request is None:
+                return

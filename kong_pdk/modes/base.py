@@ -1,0 +1,115 @@
+"""What all modes share, and what each must say: how a handler is run, woken and stopped."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+from typing import NoReturn, Optional
+
+from .. import _wire
+from .._codec import Connection, Request
+from ..config import ServerConfig
+from ..exception import ConnectionClosed, EventAbandoned
+from ..runtime.events import Event
+from ..runtime.service import Service
+from ..server.loop import TICK, Loop
+
+logger = logging.getLogger("kong_pdk.server")
+
+_STEPS = (_wire.STEP, _wire.STEP_ERROR)
+
+
+class BaseMode:
+    """A way to run handlers.
+
+    A mode adds :meth:`route`, which runs or resumes what a request is for, ``exchange`` and
+    ``send_last`` for events (:class:`kong_pdk.runtime.events.Mode`), :meth:`give_up` and
+    :meth:`is_busy`.
+
+    Args:
+        service: answers the requests.
+        loop: reads connections.
+        config: the server's settings.
+    """
+
+    #: See :class:`kong_pdk.server.loop.LoopMode`.
+    takes_connections = False
+    #: Makes the loop's selectors.
+    new_selector: type[selectors.BaseSelector] = selectors.DefaultSelector
+
+    def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
+        self.service = service
+        self.loop = loop
+        self.config = config
+        self.waiting = service.events.waiting
+        self.ticks = 0
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Make the process ready, before any plugin is imported.
+
+        Raises:
+            ConfigError: the mode cannot be had here.
+        """
+
+    def drive(self) -> None:
+        """Run the loop to its end."""
+        self.loop.start(self)
+        while self.loop.turn():
+            pass
+
+    def route(self, connection: Connection, request: Request) -> None:
+        """Run or resume what a request is for."""
+        raise NotImplementedError
+
+    def is_busy(self, connected: bool) -> bool:
+        """Whether anything is being answered.
+
+        Args:
+            connected: whether Kong has connections; without any, no step will come.
+        """
+        raise NotImplementedError
+
+    def give_up(self, event: Event) -> None:
+        """Let the handler of an event find it abandoned; it is out of ``waiting`` already."""
+        raise NotImplementedError
+
+    def tick(self, tick: int) -> None:
+        """Give up the events that have waited too long for a step."""
+        self.ticks = tick
+        late = tick - self.config.event_timeout / TICK
+        for event_id, event in list(self.waiting.items()):
+            if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
+                self.give_up(event)
+
+    def stop(self) -> None:
+        """Give up all events that wait for a step.
+
+        A handler that computes or blocks cannot be ended; it dies with the process.
+        """
+        for event_id in list(self.waiting):
+            event = self.waiting.pop(event_id, None)
+            if event is not None:
+                self.give_up(event)
+
+    def find_waiting(self, request: Request) -> Optional[Event]:
+        """The event whose step this is, for the caller to resume; None if it is no such step."""
+        if request.kind not in _STEPS:
+            return None
+        return self.waiting.pop(request.target, None)
+
+    def lose(self, connection: Connection, exc: Exception) -> None:
+        """Close a connection because of an error on it."""
+        level = logging.DEBUG if isinstance(exc, ConnectionClosed) else logging.WARNING
+        logger.log(level, "closed a connection: %s", exc)
+        self.loop.close(connection)
+
+    def abandon(self, event: Event, why: str) -> NoReturn:
+        """End an event from within its handler."""
+        event.over = True
+        event.connection = None
+        logger.warning(
+            "plugin %s: %s: event %d is abandoned: %s",
+            event.instance.plugin.name, event.phase, event.id, why,
+        )  # fmt: skip
+        raise EventAbandoned(why)
