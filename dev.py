@@ -77,15 +77,15 @@ def main() -> None:
         ]  # fmt: skip
         run(str(BIN / "kong-pdk"), "try", *request)
     elif command == "test":
-        install("try,test")
+        install("try,gevent,test")
         run(str(BIN / "pytest"), *arguments)
     elif command == "lint":
-        install("try,lint")
+        install("try,gevent,lint")
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
     elif command == "bench":
-        install("try,test")
+        install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
     else:
         print(__doc__)

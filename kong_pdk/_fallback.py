@@ -301,6 +301,28 @@ class Connection(Decoder):
             if not rest:
                 return
 
+    def send_nowait(self, data: bytes) -> bytes:
+        """Send what goes out without blocking.
+
+        Returns:
+            The rest, b"" if all is sent.
+
+        Raises:
+            ReplyLost: the peer is gone.
+        """
+        if self.opening:
+            data, self.opening = self.opening + data, b""
+        while data:
+            try:
+                data = data[self._sock.send(data) :]
+            except InterruptedError:
+                continue
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                raise ReplyLost(f"cannot write: {exc.strerror}") from exc
+        return data
+
     def exchange(self, data: bytes, waiter: Waiter) -> Optional[Request]:
         """Send ``data`` if there is any, then block until a request arrives.
 

@@ -671,6 +671,31 @@ cdef class Connection(Decoder):
         if got != GOT_SCAN:
             self.fail(got)
 
+    def send_nowait(self, bytes data not None):
+        """Send what goes out without blocking.
+
+        Returns:
+            The rest, b"" if all is sent.
+
+        Raises:
+            ReplyLost: the peer is gone.
+        """
+        cdef ssize_t count
+        cdef Py_ssize_t sent = 0
+        cdef Py_ssize_t size
+        data = self.with_opening(data)
+        size = PyBytes_GET_SIZE(data)
+        while sent < size:
+            count = send(self.fd, PyBytes_AS_STRING(data) + sent, size - sent, MSG_NOSIGNAL)
+            if count >= 0:
+                sent += count
+            elif errno == EAGAIN:
+                break
+            elif errno != EINTR:
+                self.failed = errno
+                self.fail(GOT_WRITE_ERROR)
+        return b"" if sent == size else data[sent:]
+
     def exchange(self, bytes data not None, Waiter waiter not None):
         """Send ``data`` if there is any, then block until a request arrives.
 

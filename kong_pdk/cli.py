@@ -149,7 +149,10 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "former one at once (not needed: ids are never used again)",
     )  # fmt: skip
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("-g", "--gevent", action="store_true", help="not available yet")
+    modes.add_argument(
+        "-g", "--gevent", action="store_true",
+        help="run handlers in greenlets; needs the extra kong-pdk[gevent]",
+    )  # fmt: skip
     modes.add_argument("-m", "--multiprocessing", action="store_true", help="not available yet")
     return parser
 
@@ -179,11 +182,13 @@ def _main(
                 output.write(text + "\n")
         else:
             config = _config(args, stem)
+            from .modes import load_mode
+            from .server.lifecycle import serve
+
+            load_mode(config.mode).prepare()
             plugins = load()
             if not plugins:
                 raise ConfigError("there is no plugin to serve")
-            from .server.lifecycle import serve
-
             serve(plugins, config)
             _exit_soon()
     except KongPDKError as exc:
@@ -193,12 +198,11 @@ def _main(
 
 
 def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
-    for flag, wanted in (("gevent", args.gevent), ("multiprocessing", args.multiprocessing)):
-        if wanted:
-            raise ConfigError(
-                f"--{flag}: this mode is not available yet; leave the flag out to run handlers in "
-                f"threads"
-            )
+    if args.multiprocessing:
+        raise ConfigError(
+            "--multiprocessing: this mode is not available yet; leave the flag out to run handlers "
+            "in threads, or use --gevent"
+        )
     if not os.path.isdir(args.prefix):
         raise ConfigError(
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
@@ -212,6 +216,7 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
     return ServerConfig(
         prefix=args.prefix,
         socket_names=names,
+        mode="gevent" if args.gevent else "threads",
         listen_queue_size=args.listen_queue_size,
         lua_style=args.lua_style,
         announce_pid=args.announce_pid,

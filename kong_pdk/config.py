@@ -11,6 +11,7 @@ from .exception import ConfigError
 #: Modes by the name that the flags choose, with the module that implements them.
 MODES = {
     "threads": "kong_pdk.modes.threads",
+    "gevent": "kong_pdk.modes.greenlets",
 }
 
 #: Where Kong keeps its sockets unless kong.conf's ``prefix`` says otherwise.

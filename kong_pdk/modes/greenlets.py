@@ -1,0 +1,233 @@
+"""gevent: each handler runs in a greenlet, so that thousands of them can wait at the same time.
+
+Everything happens in one thread. The loop's descriptor is watched by gevent's hub, which turns the
+loop when something has arrived; the loop reads and hands requests to :meth:`Mode.route`, which
+switches straight into the greenlet that is concerned. A PDK call sends, and switches back to the
+hub. Greenlets are kept for further events.
+
+The standard library is patched before any plugin is imported: the process starts anew through this
+module (``python -m kong_pdk.modes.greenlets SCRIPT``), which patches and then runs the script. So a
+plugin's file may import what it likes before it calls ``start_dedicated_server``.
+
+The only module that imports gevent. Needs the extra ``kong-pdk[gevent]``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import selectors
+import sys
+from typing import Any, Optional
+
+from .. import _wire
+from .._codec import Connection, Request
+from ..config import ServerConfig
+from ..exception import ConfigError, PDKException, ReplyLost
+from ..runtime.events import Event
+from ..runtime.service import Service
+from ..server.loop import STOPPING_TICK, TICK, Loop
+from .base import BaseMode
+
+try:
+    import gevent
+    import gevent.event
+    import gevent.monkey
+    import gevent.socket
+    import greenlet
+except ImportError as exc:
+    raise ConfigError(
+        f"the gevent mode needs gevent, which cannot be imported ({exc}): "
+        f"pip install 'kong-pdk[gevent]'"
+    ) from exc
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: Idle greenlets that are kept for further events.
+KEEP_IDLE = 1024
+
+_READ = 1  # gevent's loops take events as libev's numbers
+
+
+class Mode(BaseMode):
+    """Runs handlers in greenlets; see :class:`kong_pdk.modes.base.BaseMode`."""
+
+    # gevent's own selector would cost a watcher for each connection.
+    new_selector: type[selectors.BaseSelector] = gevent.monkey.get_original(
+        "selectors", "DefaultSelector"
+    )
+
+    def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
+        super().__init__(service, loop, config)
+        self._hub = gevent.get_hub()
+        self._idle: list[Any] = []  # greenlets that wait for work
+        self._running = 0
+        self._ended = gevent.event.Event()
+        self._failure: Optional[BaseException] = None
+
+    @classmethod
+    def prepare(cls) -> None:
+        """Patch the standard library; starts the process anew if that has not been done.
+
+        Raises:
+            ConfigError: the process has no script that could be run again.
+        """
+        if gevent.monkey.is_module_patched("socket"):
+            return
+        script = sys.argv[0]
+        if not os.path.isfile(script):
+            raise ConfigError(
+                f"the gevent mode has to patch Python before a plugin is imported, and for that to "
+                f"run the script again, but {script!r} is none"
+            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execv(sys.executable, [sys.executable, "-m", __spec__.name, script, *sys.argv[1:]])
+
+    # --- for the loop ----------------------------------------------------------------------------
+
+    def drive(self) -> None:
+        """Let the hub turn the loop until it has ended."""
+        loop = self._hub.loop
+        self._hub_turns = [
+            loop.io(self.loop.fileno(), _READ),
+            loop.timer(TICK, TICK),
+            loop.timer(STOPPING_TICK, STOPPING_TICK),
+        ]
+        self.loop.start(self)
+        for watcher in self._hub_turns[:2]:
+            watcher.start(self._turn)
+        try:
+            self._ended.wait()
+        finally:
+            for watcher in self._hub_turns:
+                watcher.stop()
+                watcher.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _turn(self) -> None:
+        """Called by the hub; whatever escapes from here would only be printed."""
+        if self._ended.is_set():
+            return
+        try:
+            if not self.loop.turn(0):
+                self._ended.set()
+            elif self.loop.stopping and not self._hub_turns[2].active:
+                self._hub_turns[2].start(self._turn)
+        except BaseException as exc:
+            self._failure = exc
+            self._ended.set()
+
+    def route(self, connection: Connection, request: Request) -> None:
+        """Switch to the greenlet that waits for this step, or to one that begins something."""
+        event = self.find_waiting(request)
+        if event is not None:
+            event.connection = connection
+            event.msgid = request.msgid
+            event.runner.switch(request)
+            return
+        runner = self._idle.pop() if self._idle else greenlet.greenlet(self._work, self._hub)
+        runner.switch((connection, request))
+
+    def is_busy(self, connected: bool) -> bool:
+        """Whether any greenlet is at work."""
+        return self._running > (0 if connected else len(self.waiting))
+
+    def give_up(self, event: Event) -> None:
+        """Switch to the event's greenlet with nothing."""
+        event.runner.switch(None)
+
+    # --- in greenlets ----------------------------------------------------------------------------
+
+    def _work(self, given: Any) -> None:
+        """Answer one request after the other; what a greenlet runs."""
+        while True:
+            self._running += 1
+            try:
+                self._answer(*given)
+            except BaseException:  # a bug of ours, or a GreenletExit that came late
+                logger.exception("a greenlet of the server failed")
+            finally:
+                self._running -= 1
+            if len(self._idle) >= KEEP_IDLE:
+                return
+            self._idle.append(greenlet.getcurrent())
+            given = self._hub.switch()
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        if request.kind != _wire.HANDLE_EVENT:
+            reply = self.service.answer(request)
+        else:
+            reply, event = self.service.run_event(request, connection, self, None)
+            if event is not None:
+                if event.connection is None:
+                    return
+                connection = event.connection
+        if reply:
+            self._send(connection, reply)
+
+    def _send(self, connection: Connection, frame: bytes) -> Optional[ReplyLost]:
+        """Send a reply, waiting while the peer does not read; returns what went wrong."""
+        try:
+            rest = connection.send_nowait(frame)
+            while rest:
+                fd = connection.fileno()
+                if fd < 0:
+                    raise ReplyLost("closed meanwhile")
+                try:
+                    gevent.socket.wait_write(fd, _wire.SEND_TIMEOUT_MS / 1000)
+                except OSError as exc:
+                    raise ReplyLost(f"the peer does not read its reply: {exc}") from exc
+                rest = connection.send_nowait(rest)
+        except ReplyLost as exc:
+            self.lose(connection, exc)
+            return exc
+        return None
+
+    # --- for events ------------------------------------------------------------------------------
+
+    def exchange(self, event: Event, frame: bytes) -> Request:
+        """Send a PDK call and let other greenlets run until its answer is there."""
+        if gevent.get_hub() is not self._hub:
+            raise PDKException("with gevent, PDK calls cannot be made from other threads")
+        assert event.connection is not None
+        lost = self._send(event.connection, frame)
+        if lost is not None:
+            self.abandon(event, f"Kong is gone: {lost}")
+        event.runner = greenlet.getcurrent()
+        event.waiting_since = self.ticks
+        self.waiting[event.id] = event
+        interrupt: Optional[BaseException] = None
+        while True:
+            try:
+                step: Optional[Request] = self._hub.switch()
+                break
+            except BaseException as exc:
+                # A gevent.Timeout of the plugin's, say. Kong is still going to answer, and no other
+                # call can be made before: it takes effect then.
+                interrupt = interrupt or exc
+        if step is None:
+            self.abandon(event, "Kong has not answered a PDK call in time")
+        if interrupt is not None:
+            raise interrupt
+        return step
+
+    def send_last(self, event: Event, frame: bytes) -> None:
+        """Send the call that ends the request in Kong."""
+        assert event.connection is not None
+        self._send(event.connection, frame)
+
+
+def main() -> None:
+    """Patch the standard library, then run the script that the first argument names."""
+    gevent.monkey.patch_all()
+    del sys.argv[0]
+    script = sys.argv[0]
+    sys.path[0] = os.path.dirname(os.path.realpath(script))  # as Python does it
+    runpy.run_path(script, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
