@@ -111,7 +111,14 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
         return [plugins[args.dump_name]]
 
     dump = dump_one if args.dump_name is not None else _dump_all if args.dump_all else None
-    _main(args, lambda: load_directory(args.directory), dump, stem=DIRECTORY_SOCKET)
+
+    def load() -> dict[str, Plugin]:
+        plugins = load_directory(args.directory)
+        if not plugins:
+            raise ConfigError(f"there is no plugin in {args.directory}")
+        return plugins
+
+    _main(args, load, dump, stem=DIRECTORY_SOCKET)
 
 
 def _dump_all(plugins: dict[str, Plugin]) -> list[Plugin]:
@@ -186,10 +193,7 @@ def _main(
             from .server.lifecycle import serve
 
             load_mode(config.mode).prepare()
-            plugins = load()
-            if not plugins:
-                raise ConfigError("there is no plugin to serve")
-            serve(plugins, config)
+            serve(load(), config)
             _exit_soon()
     except KongPDKError as exc:
         print(f"{os.path.basename(sys.argv[0])}: {exc}", file=sys.stderr)

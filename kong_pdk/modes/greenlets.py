@@ -147,8 +147,9 @@ class Mode(BaseMode):
             self._running += 1
             try:
                 self._answer(*given)
-            except BaseException:  # a bug of ours, or a GreenletExit that came late
+            except BaseException:  # no memory, a bug of ours, a GreenletExit that came late
                 logger.exception("a greenlet of the server failed")
+                self.loop.close(given[0])  # Kong shall not wait for an answer
             finally:
                 self._running -= 1
             if len(self._idle) >= KEEP_IDLE:

@@ -303,6 +303,7 @@ class _Thread(threading.Thread):
         return given
 
     def run(self) -> None:
+        connection: Optional[Connection] = None
         try:
             self.waiter.wait()
             connection, request = self.take()
@@ -314,8 +315,10 @@ class _Thread(threading.Thread):
                 else:
                     reply = self.mode.service.answer(request)
                     connection, request = self._next(self._reply(connection, reply))
-        except Exception:  # a bug of ours: this thread ends, the others go on
+        except Exception:  # no memory, or a bug of ours: this thread ends, the others go on
             logger.exception("a thread of the server failed")
+            if connection is not None:
+                self.mode.loop.close(connection)  # Kong shall not wait for an answer
         finally:
             self.mode._ended(self)
             self.waiter.release()

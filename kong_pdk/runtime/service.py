@@ -28,6 +28,9 @@ FAILURE_STATUS = 500
 FAILURE_BODY = '{"message":"An unexpected error occurred"}'
 FAILURE_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
+#: Longest text of an error that Kong gets to read, characters; the log has all of it.
+MAX_ERROR_TEXT = 2000
+
 _RESTART = re.compile("no plugin instance", re.IGNORECASE)
 
 
@@ -39,7 +42,15 @@ def error_text(exc: BaseException) -> str:
     """
     if isinstance(exc, UnknownInstance):
         return str(exc)
-    text = str(exc) if isinstance(exc, KongPDKError) else f"{type(exc).__name__}: {exc}"
+    try:
+        text = str(exc)
+    except Exception:  # an author's own class
+        text = "(its text cannot be had)"
+    if not isinstance(exc, KongPDKError):
+        text = f"{type(exc).__name__}: {text}"
+    if len(text) > MAX_ERROR_TEXT:
+        text = text[:MAX_ERROR_TEXT] + "..."
+    text = text.encode("utf-8", "backslashreplace").decode()  # anything can be sent then
     return _RESTART.sub("no_plugin_instance", text)
 
 
@@ -90,7 +101,7 @@ class Service:
         except RPCError as exc:
             server_log.warning("%s: %s", method, exc)
             return encode_error(request.msgid, error_text(exc))
-        except (Exception, SystemExit, KeyboardInterrupt) as exc:
+        except BaseException as exc:  # sys.exit() in a plugin's __init__ must not go unanswered
             plugin_log.exception("%s failed", method)
             return encode_error(request.msgid, f"{method}: {error_text(exc)}")
 

@@ -39,10 +39,10 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     mode_class = load_mode(config.mode)
     listeners = open_listeners(config.socket_paths, config.listen_queue_size)
     loop = Loop(config, listeners, mode_class.new_selector)
+    restore = _handle_signals(loop)
     mode = mode_class(Service(plugins, config), loop, config)
     loop.on_tick = _parent_watch(loop)
     _set_title(plugins)
-    restore = _handle_signals(loop)
     logger.info(
         "serving %s on %s (pid %d, %s, %s codec, PDK calls return %s)",
         ", ".join(sorted(plugins)) or "no plugins",

@@ -8,7 +8,6 @@ most requests do not pass through here at all. In other modes the loop goes on r
 
 from __future__ import annotations
 
-import errno
 import functools
 import logging
 import os
@@ -30,8 +29,6 @@ TICK = 1.0
 STOPPING_TICK = 0.05
 #: Connections accepted in one go, so that parked ones get their turn.
 ACCEPT_BATCH = 64
-
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class LoopMode(Protocol):
@@ -212,9 +209,8 @@ class Loop:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as exc:
-                if exc.errno not in _OUT_OF_DESCRIPTORS:
-                    raise
-                # The queue stays readable: to look at it again at once would be a busy loop.
+                # Out of descriptors, say. The queue stays readable: to look at it again at once
+                # would be a busy loop.
                 logger.error("cannot accept connections for a moment: %s", exc.strerror)
                 self._set_accepting(False)
                 return
@@ -232,6 +228,8 @@ class Loop:
         while connection.fileno() >= 0:
             try:
                 request = connection.receive()
+                if request is not None:
+                    self._mode.route(connection, request)
             except ConnectionClosed:
                 self.close(connection)
                 return
@@ -239,9 +237,11 @@ class Loop:
                 logger.warning("closed a connection: %s", exc)
                 self.close(connection)
                 return
-            if request is not None:
-                self._mode.route(connection, request)
-            elif taken:
+            except Exception:  # no memory, no thread: one connection pays, the others go on
+                logger.exception("closed a connection because of an error of the server")
+                self.close(connection)
+                return
+            if request is None and taken:
                 self.park(connection)
-            if taken or request is None:
+            if request is None or taken:
                 return
