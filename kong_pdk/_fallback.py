@@ -87,6 +87,7 @@ class Decoder:
     def __init__(
         self, max_message: int = _wire.MAX_MESSAGE, max_depth: int = _wire.MAX_DEPTH
     ) -> None:
+        _wire.check_bounds(max_message, max_depth)
         self._max_message = max_message
         self._max_depth = max_depth
         self._buffer = bytearray()
@@ -210,6 +211,8 @@ class Waiter:
 
     def wait(self) -> None:
         """Sleep until woken."""
+        if self._read_fd < 0:
+            raise ValueError("the waiter is closed")
         poll = select.poll()
         poll.register(self._read_fd, select.POLLIN)
         poll.poll()
@@ -283,8 +286,7 @@ class Connection(Decoder):
         Raises:
             ReplyLost: the peer is gone, or has not read anything for a minute.
         """
-        if self.opening:
-            data, self.opening = self.opening + data, b""
+        data = self._with_opening(data)
         rest = memoryview(data)
         while True:
             try:
@@ -301,27 +303,32 @@ class Connection(Decoder):
             if not rest:
                 return
 
-    def send_nowait(self, data: bytes) -> bytes:
+    def send_nowait(self, data: bytes, start: int = 0) -> int:
         """Send what goes out without blocking.
 
+        Args:
+            data: a reply.
+            start: how much of it has been sent before.
+
         Returns:
-            The rest, b"" if all is sent.
+            How much of it has been sent now; ``len(data)`` if all of it.
 
         Raises:
             ReplyLost: the peer is gone.
         """
-        if self.opening:
-            data, self.opening = self.opening + data, b""
-        while data:
-            try:
-                data = data[self._sock.send(data) :]
-            except InterruptedError:
-                continue
-            except BlockingIOError:
-                break
-            except OSError as exc:
-                raise ReplyLost(f"cannot write: {exc.strerror}") from exc
-        return data
+        if type(data) is not bytes:
+            raise TypeError(f"what is sent must be bytes, got {type(data).__name__}")
+        with memoryview(data) as view:
+            while start < len(data):
+                try:
+                    start += self._sock.send(view[start:])
+                except InterruptedError:
+                    continue
+                except BlockingIOError:
+                    break
+                except OSError as exc:
+                    raise ReplyLost(f"cannot write: {exc.strerror}") from exc
+        return start
 
     def exchange(self, data: bytes, waiter: Waiter) -> Optional[Request]:
         """Send ``data`` if there is any, then block until a request arrives.
@@ -332,6 +339,10 @@ class Connection(Decoder):
         Raises:
             ConnectionClosed, ReplyLost, ProtocolError: as :meth:`send` and :meth:`receive`.
         """
+        if type(data) is not bytes or not isinstance(waiter, Waiter):
+            raise TypeError("exchange wants bytes and a Waiter")
+        if self.fileno() < 0:
+            raise ConnectionClosed("closed already")
         if data:
             self.send(data)
         poll: Any = None
@@ -348,6 +359,13 @@ class Connection(Decoder):
                 if fd == woken and events & _READ:
                     drain_wakeup(woken)
                     return None
+
+    def _with_opening(self, data: bytes) -> bytes:
+        if type(data) is not bytes:
+            raise TypeError(f"what is sent must be bytes, got {type(data).__name__}")
+        if self.opening:
+            data, self.opening = self.opening + data, b""
+        return data
 
     def shutdown(self) -> None:
         """Let whoever reads or writes find the connection closed; for other threads."""
@@ -368,9 +386,16 @@ def _head(msgid: int) -> bytes:
 def encode_call(msgid: int, event_id: int, function: str, args: tuple[Any, ...]) -> bytes:
     """The reply that has Kong run a PDK function and step with its result.
 
+    Where a None stands before another argument they are padded, see ``_wire.pad_holes``.
+
     Raises:
         ArgumentError: an argument cannot be sent; names function and argument.
     """
+    if not isinstance(function, str) or not isinstance(args, tuple):
+        raise TypeError("encode_call wants the function's name and a tuple of arguments")
+    if _wire.has_hole(args):
+        args = _wire.pad_holes(args)
+    _wire.check_arguments(function, args)
     count = len(args)
     return b"".join((
         _head(msgid),

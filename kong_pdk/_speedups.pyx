@@ -378,6 +378,7 @@ cdef class Decoder:
     cdef object error
 
     def __init__(self, max_message=_wire.MAX_MESSAGE, max_depth=_wire.MAX_DEPTH):
+        _wire.check_bounds(max_message, max_depth)
         self.max_message = max_message
         self.max_depth = max_depth
 
@@ -404,10 +405,6 @@ cdef class Decoder:
             self.pos -= self.start
             memmove(self.buffer, self.buffer + self.start, self.size)
             self.start = 0
-        if self.size == 0 and self.capacity > SHRINK_ABOVE:
-            free(self.buffer)
-            self.buffer = NULL
-            self.capacity = 0
         if self.capacity - self.size >= wanted:
             return True
         capacity = 2 * self.capacity
@@ -472,6 +469,10 @@ cdef class Decoder:
         if self.start == self.size:
             self.start = self.size = 0
             self.pos = 0
+            if self.capacity > SHRINK_ABOVE:
+                free(self.buffer)
+                self.buffer = NULL
+                self.capacity = 0
         self.closed = False
         return request
 
@@ -540,6 +541,9 @@ cdef class Waiter:
         self.gated = True
         self.lost = 0
 
+    def __init__(self):
+        pass  # refuses arguments, which __cinit__ would ignore
+
     def fileno(self):
         """The descriptor that is readable once the waiter has been woken."""
         return self.read_fd
@@ -552,6 +556,8 @@ cdef class Waiter:
         """Sleep until woken."""
         cdef pollfd fds[1]
         cdef int lost
+        if self.read_fd < 0:
+            raise ValueError("the waiter is closed")
         with nogil:
             lost = self.leave_gate()
             fds[0].fd = self.read_fd
@@ -671,30 +677,31 @@ cdef class Connection(Decoder):
         if got != GOT_SCAN:
             self.fail(got)
 
-    def send_nowait(self, bytes data not None):
+    def send_nowait(self, bytes data not None, Py_ssize_t start=0):
         """Send what goes out without blocking.
 
+        Args:
+            data: a reply.
+            start: how much of it has been sent before.
+
         Returns:
-            The rest, b"" if all is sent.
+            How much of it has been sent now; ``len(data)`` if all of it.
 
         Raises:
             ReplyLost: the peer is gone.
         """
         cdef ssize_t count
-        cdef Py_ssize_t sent = 0
-        cdef Py_ssize_t size
-        data = self.with_opening(data)
-        size = PyBytes_GET_SIZE(data)
-        while sent < size:
-            count = send(self.fd, PyBytes_AS_STRING(data) + sent, size - sent, MSG_NOSIGNAL)
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        while 0 <= start < size:
+            count = send(self.fd, PyBytes_AS_STRING(data) + start, size - start, MSG_NOSIGNAL)
             if count >= 0:
-                sent += count
+                start += count
             elif errno == EAGAIN:
                 break
             elif errno != EINTR:
                 self.failed = errno
                 self.fail(GOT_WRITE_ERROR)
-        return b"" if sent == size else data[sent:]
+        return start
 
     def exchange(self, bytes data not None, Waiter waiter not None):
         """Send ``data`` if there is any, then block until a request arrives.
@@ -710,6 +717,8 @@ cdef class Connection(Decoder):
         cdef int lost
         cdef const char *p
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if self.fd < 0:
+            raise ConnectionClosed("closed already")
         if size:
             data = self.with_opening(data)
             size = PyBytes_GET_SIZE(data)
@@ -975,22 +984,31 @@ cdef Writer reply(object msgid):
 def encode_call(msgid, event_id, str function not None, tuple args not None):
     """The reply that has Kong run a PDK function and step with its result.
 
+    Where a None stands before another argument they are padded, see ``_wire.pad_holes``.
+
     Raises:
         ArgumentError: an argument cannot be sent; names function and argument.
     """
     cdef Writer writer = reply(msgid)
-    cdef Py_ssize_t count = len(args)
+    cdef Py_ssize_t count
     cdef Py_ssize_t index
     cdef object value
+    cdef bint none = False
+    for value in args:
+        if value is None:
+            none = True
+        elif none:
+            args = _wire.pad_holes(args)
+            break
+    count = len(args)
     writer.put_bytes(CALL_METHOD)
     writer.put_value(function)
     writer.put_bytes(CALL_ARGS)
     if count < 16:
         writer.put_sized(<uint8_t>(0x90 | count), 0, 0)
-    elif count <= 0xFFFF:
-        writer.put_sized(0xDC, 2, count)
     else:
-        raise OverflowError("too many arguments")
+        _wire.check_arguments(function, args)
+        writer.put_sized(0xDC, 2, count)
     for index in range(count):
         value = args[index]
         try:

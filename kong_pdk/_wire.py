@@ -64,6 +64,21 @@ NESTING_ADVICE = "nested deeper than {limit} containers"
 SIZE_ADVICE = "a message of at least {size} bytes, {limit} are allowed (max_message)"
 
 
+def check_bounds(max_message: object, max_depth: object) -> None:
+    """Raise TypeError or ValueError for bounds of messages that are none."""
+    for name, value in (("max_message", max_message), ("max_depth", max_depth)):
+        if type(value) is not int:
+            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_arguments(function: str, args: tuple[Any, ...]) -> None:
+    """Raise ArgumentError for more arguments than a call can have."""
+    if len(args) > 0xFFFF:
+        raise ArgumentError(f"{function}: {len(args)} arguments are too many for one call")
+
+
 def start_error(byte: int) -> ProtocolError:
     """The error for a message that does not begin as a request does."""
     return ProtocolError(
@@ -164,6 +179,17 @@ def argument_error(function: str, index: int, value: Any, exc: Exception) -> Arg
     )
 
 
+def has_hole(args: tuple[Any, ...]) -> bool:
+    """Whether a None stands before another value."""
+    none = False
+    for value in args:
+        if value is None:
+            none = True
+        elif none:
+            return True
+    return False
+
+
 def pad_holes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Make arguments with a None before another value safe for LuaJIT.
 
@@ -179,6 +205,6 @@ def pad_holes(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """
     while args and args[-1] is None:
         args = args[:-1]  # a trailing nil is the same as none
-    if all(value is not None for value in args):
+    if not has_hole(args):
         return args
     return args + (False,) * (HOLE_PADDED_LENGTH - len(args))

@@ -212,7 +212,7 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
             f"or name Kong's prefix with --kong-prefix"
         )
-    names = tuple(stem + suffix for suffix in SOCKET_SUFFIXES)
+    names = tuple(f"{stem}{suffix}" for suffix in SOCKET_SUFFIXES)  # load() checks the name
     if args.socket_name is not None:
         if not args.socket_name or os.path.basename(args.socket_name) != args.socket_name:
             raise ConfigError(f"--socket-name must be a file's name, got {args.socket_name!r}")

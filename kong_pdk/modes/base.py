@@ -9,7 +9,7 @@ from typing import NoReturn, Optional
 from .. import _wire
 from .._codec import Connection, Request
 from ..config import ServerConfig
-from ..exception import ConnectionClosed, EventAbandoned
+from ..exception import ConnectionClosed, EventAbandoned, ProtocolError
 from ..runtime.events import Event
 from ..runtime.service import Service
 from ..server.loop import TICK, Loop
@@ -97,6 +97,20 @@ class BaseMode:
         if request.kind not in _STEPS:
             return None
         return self.waiting.pop(request.target, None)
+
+    def give_back(self, connection: Connection) -> None:
+        """Let the loop watch a connection that this mode has taken."""
+        try:
+            # A peer that does not wait for its replies may have sent the next request already; no
+            # event of the socket would tell of it any more.
+            request = connection.next() if connection.pending else None
+        except ProtocolError as exc:
+            self.lose(connection, exc)
+            return
+        if request is None:
+            self.loop.park(connection)
+        else:
+            self.route(connection, request)
 
     def lose(self, connection: Connection, exc: Exception) -> None:
         """Close a connection because of an error on it."""

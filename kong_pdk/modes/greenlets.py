@@ -63,6 +63,7 @@ class Mode(BaseMode):
         self._hub = gevent.get_hub()
         self._idle: list[Any] = []  # greenlets that wait for work
         self._running = 0
+        self._stuck: dict[Connection, Any] = {}  # whose peer does not read; set when it goes on
         self._ended = gevent.event.Event()
         self._failure: Optional[BaseException] = None
 
@@ -155,6 +156,7 @@ class Mode(BaseMode):
             if len(self._idle) >= KEEP_IDLE:
                 return
             self._idle.append(greenlet.getcurrent())
+            given = None  # an idle greenlet keeps no request alive
             given = self._hub.switch()
 
     def _answer(self, connection: Connection, request: Request) -> None:
@@ -172,8 +174,23 @@ class Mode(BaseMode):
     def _send(self, connection: Connection, frame: bytes) -> Optional[ReplyLost]:
         """Send a reply, waiting while the peer does not read; returns what went wrong."""
         try:
-            rest = connection.send_nowait(frame)
-            while rest:
+            # Replies to a peer that does not wait for them must not mix.
+            while connection in self._stuck:
+                self._stuck[connection].wait()
+            if connection.opening:
+                frame, connection.opening = connection.opening + frame, b""
+            sent = connection.send_nowait(frame)
+            if sent < len(frame):
+                self._send_rest(connection, frame, sent)
+        except ReplyLost as exc:
+            self.lose(connection, exc)
+            return exc
+        return None
+
+    def _send_rest(self, connection: Connection, frame: bytes, sent: int) -> None:
+        done = self._stuck[connection] = gevent.event.Event()
+        try:
+            while sent < len(frame):
                 fd = connection.fileno()
                 if fd < 0:
                     raise ReplyLost("closed meanwhile")
@@ -181,11 +198,10 @@ class Mode(BaseMode):
                     gevent.socket.wait_write(fd, _wire.SEND_TIMEOUT_MS / 1000)
                 except OSError as exc:
                     raise ReplyLost(f"the peer does not read its reply: {exc}") from exc
-                rest = connection.send_nowait(rest)
-        except ReplyLost as exc:
-            self.lose(connection, exc)
-            return exc
-        return None
+                sent = connection.send_nowait(frame, sent)
+        finally:
+            del self._stuck[connection]
+            done.set()
 
     # --- for events ------------------------------------------------------------------------------
 

@@ -204,7 +204,7 @@ class Mode(BaseMode):
         while True:
             if request is None:  # woken: somebody else has taken the event out of `waiting`
                 if connection is not None:
-                    self.loop.park(connection)
+                    self.give_back(connection)
                 event.connection, step = thread.take()
                 if step is None:
                     self.abandon(event, "Kong has not answered a PDK call in time")
@@ -353,7 +353,7 @@ class _Thread(threading.Thread):
         given = mode._enter_idle(self, connection is not None)
         if given is not None:
             if connection is not None:
-                mode.loop.park(connection)
+                mode.give_back(connection)
             return given
         request = None
         if connection is not None:
@@ -371,7 +371,7 @@ class _Thread(threading.Thread):
             mode.route(connection, request)
             self.waiter.wait()
         elif connection is not None:
-            mode.loop.park(connection)
+            mode.give_back(connection)
         else:
             self.waiter.wait()
         return self.take()

@@ -74,6 +74,3 @@ LOGGING = frozenset((
     "kong.log.emerg", "kong.log.err", "kong.log.info", "kong.log.inspect", "kong.log.notice",
     "kong.log.trace", "kong.log.warn",
 ))  # fmt: skip
-
-#: Functions that take any number of arguments, so that every one of them counts.
-VARIADIC = LOGGING

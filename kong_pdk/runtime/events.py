@@ -16,7 +16,7 @@ from typing import Any, Optional, Protocol
 from .. import _wire
 from .._codec import Connection, Request, encode_call
 from ..exception import EventEnded, PDKException, ResponseSent
-from ..pdk.functions import TERMINAL, VARIADIC
+from ..pdk.functions import TERMINAL
 from .instances import ID_BITS, Instance
 
 logger = logging.getLogger("kong_pdk.plugin")
@@ -90,8 +90,6 @@ class Event:
             EventAbandoned: Kong is gone, or did not answer in time.
             EventEnded: the event is over already.
         """
-        if None in args and function not in VARIADIC:
-            args = _wire.pad_holes(args)
         with self.lock:
             if self.over:
                 raise EventEnded(

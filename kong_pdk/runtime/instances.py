@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import secrets
 import time
 from typing import Any, Callable
 
+from .. import _wire
 from ..exception import RPCError, UnknownInstance
 from .plugins import Plugin
 
@@ -18,6 +20,11 @@ ID_BITS = 52
 
 class Instance:
     """A plugin's object for one configuration.
+
+    Args:
+        instance_id: its id.
+        plugin: what it is an instance of.
+        config: its configuration; the author's object gets a copy, to do with what it likes.
 
     Attributes:
         handlers: the object's methods by phase.
@@ -30,7 +37,7 @@ class Instance:
         self.plugin = plugin
         self.config = config
         self.started = time.time()
-        target = plugin.factory(config)
+        target = plugin.factory(copy.deepcopy(config))
         self.handlers: dict[str, Callable[[Any], Any]] = {
             phase: getattr(target, phase) for phase in plugin.phases
         }
@@ -79,6 +86,10 @@ class Instances:
             config = json.loads(config_text)
         except ValueError as exc:
             raise RPCError(f"plugin {name}: Config is no JSON: {exc}") from exc
+        try:
+            _wire.pack_value(config)  # the answer holds it
+        except Exception as exc:
+            raise RPCError(f"plugin {name}: Config holds what cannot be sent: {exc}") from exc
         instance = Instance(next(self._ids), plugin, config)
         self._by_id[instance.id] = instance
         plugin.last_start = instance.started

@@ -24,7 +24,10 @@ logger = logging.getLogger("kong_pdk.server")
 PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
-_VERSION = re.compile(r"\d+\.\d+\.\d+\Z")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\Z")
+_NOT_PLAIN = (
+    inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction,
+)  # fmt: skip
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
@@ -155,7 +158,7 @@ def _find_phases(factory: type, wrong: Any) -> tuple[str, ...]:
             continue
         if not callable(method):
             raise wrong(f"Plugin.{phase} must be a method, got {method!r}")
-        if inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method):
+        if any(is_kind(method) for is_kind in _NOT_PLAIN):
             raise wrong(f"Plugin.{phase} must be a plain method: async and yield are not supported")
         phases.append(phase)
     if not phases:

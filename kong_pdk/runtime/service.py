@@ -38,20 +38,26 @@ def error_text(exc: BaseException) -> str:
     """What Kong gets to read of an error.
 
     Kong starts instances anew and repeats the event, without end, if a certain phrase occurs in an
-    error. Only :class:`UnknownInstance` may say it, not a plugin that quotes its client.
+    error. It is replaced here: only the server itself may say it, not a plugin or its client.
     """
-    if isinstance(exc, UnknownInstance):
-        return str(exc)
     try:
         text = str(exc)
-    except Exception:  # an author's own class
+    except BaseException:  # an author's own class may do anything
         text = "(its text cannot be had)"
     if not isinstance(exc, KongPDKError):
         text = f"{type(exc).__name__}: {text}"
     if len(text) > MAX_ERROR_TEXT:
         text = text[:MAX_ERROR_TEXT] + "..."
-    text = text.encode("utf-8", "backslashreplace").decode()  # anything can be sent then
+    text = text.encode("utf-8", "backslashreplace").decode()  # not all surrogates can be sent
     return _RESTART.sub("no_plugin_instance", text)
+
+
+def log_failure(exc: BaseException, message: str, *args: object) -> None:
+    """Log what an author's code has raised, with its traceback if that can be shown."""
+    try:
+        plugin_log.error(message, *args, exc_info=exc)
+    except BaseException:  # its __str__ has raised something that logging does not expect
+        plugin_log.error(message + "; its traceback cannot be shown", *args)
 
 
 class Service:
@@ -94,15 +100,20 @@ class Service:
             )
         method, params = request.target, request.value
         try:
-            handler = self._methods.get(method) if isinstance(method, str) else None
+            if not isinstance(method, str):
+                raise RPCError(f"there is no method of type {type(method).__name__}")
+            handler = self._methods.get(method)
             if handler is None:
                 raise RPCError(f"there is no method {method!r}")
             return encode_result(request.msgid, handler(params[0] if params else None))
         except RPCError as exc:
-            server_log.warning("%s: %s", method, exc)
-            return encode_error(request.msgid, error_text(exc))
+            # StartInstance runs an author's code, whose errors may pretend to be anything.
+            unknown = isinstance(exc, UnknownInstance) and method != "plugin.StartInstance"
+            text = str(exc) if unknown else error_text(exc)
+            server_log.warning("a call is refused: %s", text)
+            return encode_error(request.msgid, text)
         except BaseException as exc:  # sys.exit() in a plugin's __init__ must not go unanswered
-            plugin_log.exception("%s failed", method)
+            log_failure(exc, "%s failed", method)
             return encode_error(request.msgid, f"{method}: {error_text(exc)}")
 
     def _start_instance(self, argument: Any) -> dict[str, Any]:
@@ -172,7 +183,7 @@ class Service:
         instance = self.instances.find(request.target)
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
-            return encode_error(request.msgid, error_text(UnknownInstance(request.target))), None
+            return encode_error(request.msgid, str(UnknownInstance(request.target))), None
         handler = instance.handlers.get(request.value)
         if handler is None:
             text = f"plugin {instance.plugin.name} has no phase {request.value!r}"
@@ -205,16 +216,20 @@ class Service:
         gets one, and a line at a level of its log that nobody hides.
         """
         instance = event.instance
-        plugin_log.error(
-            "plugin %s: %s raised %s (instance %d, event %d)",
+        log_failure(
+            exc, "plugin %s: %s raised %s (instance %d, event %d)",
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
-            exc_info=exc,
         )  # fmt: skip
         if event.over or event.phase not in CLOSABLE:
             return
         line = f"{event.phase} failed, the request is refused: {error_text(exc)}"
-        try:
-            event.call("kong.log.err", (line,))
-            event.call("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS))
-        except (HandlerExit, PDKException):
-            pass  # sent, or Kong is not there any more
+        for function, args in (
+            ("kong.log.err", (line,)),
+            ("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS)),
+        ):
+            try:
+                event.call(function, args)
+            except PDKException:
+                pass  # Kong does not take the line: the request is refused all the same
+            except HandlerExit:
+                return  # sent, or Kong is not there any more

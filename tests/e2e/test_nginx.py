@@ -14,7 +14,10 @@ import threading
 import time
 from pathlib import Path
 
+import msgpack
 import pytest
+
+from kong_pdk._wire import pad_holes
 
 pytestmark = pytest.mark.e2e
 
@@ -283,6 +286,18 @@ def test_which_argument_lists_luajit_keeps(gateway):
     # A nil at the end is dropped too, which does no harm.
     lost = {shape for shape in shapes if arrived[shape].rstrip("-") != shape.rstrip("-")}
     assert lost == {"x-x", "--x", "---x", "--x-", "--xx", "x-x-"}
+
+
+def test_padded_argument_lists_arrive_whole(gateway):
+    """Every pattern of up to eight arguments, as the server sends it; false counts as nothing."""
+    shapes = [
+        "".join(shape) for length in range(1, 9) for shape in itertools.product("x-", repeat=length)
+    ]
+    lists = [pad_holes(tuple(None if sign == "-" else sign for sign in shape)) for shape in shapes]
+    answer = gateway.request("/_shapes", "POST", body=msgpack.packb(lists))
+    arrived = dict(zip(shapes, json.loads(answer.body)))
+    assert len(arrived) == 510
+    assert [s for s in shapes if arrived[s].rstrip("-") != s.rstrip("-")] == []
 
 
 # Many at a time -------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""Fixtures of the tests that talk to real server processes, in each mode and with each codec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kongwire import Kong
+from servers import (
+    DIRECTORY_SOCKETS,
+    Flavour,
+    Server,
+    Start,
+    directory_command,
+    embedded_command,
+    running,
+    short_directory,
+)
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+#: The flags of each mode.
+MODES: dict[str, tuple[str, ...]] = {"threads": (), "gevent": ("-g",)}
+
+#: The environment of each codec; a compiled one that is missing is an error.
+CODECS = {
+    "compiled": {"KONG_PDK_REQUIRE_EXTENSIONS": "1"},
+    "pure": {"KONG_PDK_PUREPYTHON": "1"},
+}
+
+PURE_ONLY = os.environ.get("KONG_PDK_TEST_PURE_ONLY", "0") not in ("", "0")
+
+
+def _flavours() -> list[object]:
+    missing = pytest.mark.skipif(
+        PURE_ONLY, reason="KONG_PDK_TEST_PURE_ONLY is set: the extension is not tested"
+    )
+    return [
+        pytest.param(
+            Flavour(mode, codec, flags, env),
+            id=f"{mode}-{codec}",
+            marks=[missing] if codec == "compiled" else [],
+        )
+        for mode, flags in MODES.items()
+        for codec, env in CODECS.items()
+    ]
+
+
+@pytest.fixture(scope="module", params=_flavours())
+def flavour(request: pytest.FixtureRequest) -> Flavour:
+    """The mode and the codec of the servers of this test."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def server(flavour: Flavour) -> Iterator[Server]:
+    """A directory server with the plugins of these tests, shared by the tests of a module."""
+    with short_directory() as prefix:
+        command = directory_command(PLUGINS, prefix, *flavour.flags)
+        with running(command, prefix, env=flavour.env) as server:
+            yield server
+
+
+@pytest.fixture
+def kong(server: Server) -> Iterator[Kong]:
+    """A client of the shared server, which is as sound after the test as before."""
+    with server.kong() as kong:
+        yield kong
+    assert server.process.poll() is None, server.log[-2000:]
+    server.check()
+
+
+@pytest.fixture
+def prefix() -> Iterator[Path]:
+    """A prefix for Kong's sockets."""
+    with short_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def start(flavour: Flavour, prefix: Path) -> Iterator[Start]:
+    """Start directory servers of the test's own: ``start(*flags, plugins=, sockets=)``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(
+            *flags: str,
+            plugins: Path = PLUGINS,
+            sockets: tuple[str, ...] = DIRECTORY_SOCKETS,
+            through: tuple[str, ...] = (),
+        ) -> Server:
+            command = directory_command(plugins, prefix, *flavour.flags, *flags)
+            return stack.enter_context(
+                running([*through, *command], prefix, sockets=sockets, env=flavour.env)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def start_embedded(flavour: Flavour, prefix: Path) -> Iterator[Start]:
+    """Start embedded servers of the test's own: ``start_embedded(path, *flags, sockets=)``."""
+    with contextlib.ExitStack() as stack:
+
+        def start(path: Path, *flags: str, sockets: tuple[str, ...]) -> Server:
+            command = embedded_command(path, prefix, *flavour.flags, *flags)
+            return stack.enter_context(running(command, prefix, sockets=sockets, env=flavour.env))
+
+        yield start

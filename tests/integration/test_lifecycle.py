@@ -1,0 +1,346 @@
+"""The server's life: how it ends, and what it does not wait for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kongwire import Kong, RemoteError
+from servers import (
+    DIRECTORY_SOCKETS,
+    SERVER,
+    Flavour,
+    Server,
+    Start,
+    accepts,
+    clean_environment,
+    directory_command,
+    is_alive,
+    run_command,
+    running,
+    wait_until,
+)
+
+PLUGINS = Path(__file__).parent / "plugins"
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+CALLS = """
+def start(self, config): self.notes = []
+
+def access(self, kong):
+    try:
+        kong.log("first")
+        kong.log("second")
+    finally:
+        print("the end of the handler", flush=True)
+"""
+STUCK = """
+import threading
+
+def access(self, kong):
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_it(start: Start, number: signal.Signals) -> None:
+    start().stop(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_with_idle_connections(start: Start, number: signal.Signals) -> None:
+    server = start()
+    with server.kong() as kong:
+        fresh, called, used = kong.connect(), kong.connect(), kong.connect()
+        called.call("plugin.GetPluginNames")
+        instance = kong.start_author("def access(self, kong): kong.log('x')")
+        assert used.step(used.handle_event(instance).event_id).is_return
+        half = kong.connect()
+        half.send_raw(b"\x94\x00\x01")
+        server.stop(number)
+        for connection in (fresh, called, used, half):
+            assert connection.is_closed_by_server()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_event_under_way_is_let_finish(start: Start, number: signal.Signals) -> None:
+    server = start()
+    with server.kong() as kong:
+        turn = kong.handle_event(kong.start_author(CALLS))
+        other = kong.connect()
+        other.call("plugin.GetPluginNames")
+        server.send_signal(number)
+        wait_until(lambda: not any(map(os.path.lexists, server.paths)), "nothing new is accepted")
+        assert not any(accepts(path) for path in server.paths)
+        turn = kong.step(turn.event_id)
+        assert turn.args == ["second"]
+        assert other.step(turn.event_id).is_return  # on any connection, still
+        assert server.wait() == 0
+    server.check()
+    assert "stopped with handlers still running" not in server.log
+
+
+def test_a_blocked_handler_is_let_finish(start: Start, prefix: Path) -> None:
+    gate = prefix / "gate"
+    os.mkfifo(gate)
+    source = f"""
+def access(self, kong):
+    kong.log("before")
+    import threading
+    go = threading.Event()
+    def look():
+        open({str(gate)!r}).read()
+        go.set()
+    import gevent_or_thread
+    gevent_or_thread.start(look)
+    go.wait()
+"""
+    # Opening the pipe blocks the whole process in gevent mode, so a child waits for it.
+    source = f"""
+import subprocess
+
+def access(self, kong):
+    subprocess.run(["cat", {str(gate)!r}], check=True)
+"""
+    server = start()
+    with server.kong() as kong:
+        connection = kong.connect()
+        msgid = connection.send_event(kong.start_author(source))
+        writer = os.open(gate, os.O_WRONLY)  # waits for the reader
+        try:
+            server.send_signal(signal.SIGTERM)
+            wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
+            assert server.process.poll() is None
+        finally:
+            os.close(writer)
+        assert connection.turn(msgid).is_return
+        assert server.wait() == 0
+    server.check()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_what_is_left(start: Start, number: signal.Signals) -> None:
+    server = start()
+    with server.kong() as kong:
+        kong.handle_event(kong.start_author(CALLS))
+        server.send_signal(number)
+        wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
+        server.send_signal(number)
+        assert server.wait() == 0
+    assert "the end of the handler" in server.log  # its finally block has run
+    assert "stopped with handlers still running" in server.log
+    server.check()
+
+
+def test_a_handler_that_never_ends_does_not_keep_it(start: Start) -> None:
+    server = start()
+    with server.kong() as kong:
+        connection = kong.connect()
+        connection.send_event(kong.start_author(STUCK))
+        kong.call("plugin.GetPluginNames")
+        server.send_signal(signal.SIGTERM)
+        wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert connection.is_closed_by_server()
+    server.check()
+
+
+def test_requests_while_it_stops_are_answered_or_cut_off(start: Start) -> None:
+    """But Kong does not wait for anything."""
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(CALLS)
+        turn = kong.handle_event(instance)
+        others = [kong.connect() for _ in range(5)]
+        for other in others:
+            other.call("plugin.GetPluginNames")
+        server.send_signal(signal.SIGTERM)
+        wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
+        for other in others:
+            try:
+                other.handle_event(instance)
+            except (ConnectionError, RemoteError):
+                pass
+        kong.step(turn.event_id)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+    server.check()
+
+
+def test_a_signal_at_once(start: Start) -> None:
+    """There is no moment, once it listens, at which a signal would end it the hard way."""
+    for _ in range(10):
+        start().stop()
+
+
+@pytest.mark.parametrize("kind", ["daemon", "other"])
+def test_threads_that_a_plugin_leaves_behind(start: Start, kind: str) -> None:
+    source = f"""
+import threading
+
+def start(self, config):
+    threading.Thread(target=threading.Event().wait, daemon={kind == "daemon"}).start()
+
+def access(self, kong): pass
+"""
+    server = start()
+    with server.kong() as kong:
+        for _ in range(3):
+            assert kong.handle_event(kong.start_author(source)).is_return
+    server.stop()
+
+
+def test_children_that_a_plugin_leaves_behind(start: Start) -> None:
+    source = """
+import subprocess
+
+def access(self, kong):
+    child = subprocess.Popen(["sleep", "1000"])
+    kong.log(child.pid)
+"""
+    server = start()
+    with server.kong() as kong:
+        ((_, (pid,)),) = kong.run_event(kong.start_author(source)).calls
+    try:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert is_alive(pid)
+        assert not any(map(os.path.lexists, server.paths))
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_signal_handlers_cannot_be_had_by_a_plugin_only_for_ours(prefix: Path) -> None:
+    """A plugin that ignores a signal while it is imported does not make the server immortal."""
+    (prefix / "deaf.py").write_text(
+        "import signal\n"
+        "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):\n"
+        "    signal.signal(number, signal.SIG_IGN)\n"
+        "version, priority = '1.0.0', 1\n"
+        "class Plugin:\n"
+        "    def __init__(self, config): pass\n"
+        "    def access(self, kong): pass\n"
+    )
+    with running(directory_command(prefix, prefix), prefix) as server:
+        server.stop()
+
+
+# --- the parent -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def orphan(prefix: Path, flavour: Flavour) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
+    """A server, its sockets, and the parent that is to die."""
+    command = directory_command(PLUGINS, prefix, *flavour.flags)
+    parent = subprocess.Popen(
+        ["sh", "-c", '"$@" & cat', "sh", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=clean_environment(flavour.env),
+        cwd=prefix,
+    )
+    paths = [str(prefix / name) for name in DIRECTORY_SOCKETS]
+    try:
+        wait_until(lambda: all(map(accepts, paths)), "the server listens")
+        yield parent, paths
+    finally:
+        parent.kill()
+        assert parent.stdin is not None
+        parent.stdin.close()
+        parent.wait()
+        if accepts(paths[0]):
+            with Kong(paths[0]) as kong:
+                os.kill(kong.call("plugin.GetStatus")["Pid"], signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_death_of_the_parent_ends_it(
+    orphan: tuple[subprocess.Popen[bytes], list[str]], number: signal.Signals
+) -> None:
+    parent, paths = orphan
+    with Kong(paths[0]) as kong:
+        pid = kong.call("plugin.GetStatus")["Pid"]
+        assert is_alive(pid)
+        parent.send_signal(number)
+        parent.wait()
+        wait_until(lambda: not is_alive(pid), "the server has ended")
+    assert not any(map(os.path.lexists, paths))
+
+
+def test_the_death_of_the_parent_with_an_event_waiting(
+    orphan: tuple[subprocess.Popen[bytes], list[str]],
+) -> None:
+    parent, paths = orphan
+    with Kong(paths[0]) as kong:
+        pid = kong.call("plugin.GetStatus")["Pid"]
+        turn = kong.handle_event(kong.start_author(CALLS))
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not any(map(os.path.lexists, paths)), "it has noticed")
+        turn = kong.step(turn.event_id)
+        assert kong.step(turn.event_id).is_return
+        wait_until(lambda: not is_alive(pid), "the server has ended")
+
+
+# --- environment ------------------------------------------------------------------------------------
+
+
+def test_it_runs_with_an_empty_environment(prefix: Path) -> None:
+    """nginx leaves nothing of it."""
+    command = ["env", "-i", *directory_command(PLUGINS, prefix)]
+    with running(command, prefix) as server, server.kong() as kong:
+        assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
+        source = "def access(self, kong): kong.log('ä\\udcff', 'print'); print('ä')"
+        assert kong.run_event(kong.start_author(source)).functions == ["kong.log"]
+
+
+def test_it_runs_without_standard_streams(prefix: Path) -> None:
+    script = 'exec 0<&- 1>&- 2>&-; exec "$@"'
+    command = ["sh", "-c", script, "sh", *directory_command(PLUGINS, prefix, "-v")]
+    with running(command, prefix) as server, server.kong() as kong:
+        source = "def access(self, kong): print('x'); kong.log('x')"
+        assert kong.run_event(kong.start_author(source)).functions == ["kong.log"]
+
+
+def test_output_that_nobody_reads_any_more(prefix: Path) -> None:
+    """Kong's end of the log is a pipe, and Kong may be gone before the server is."""
+    script = '"$@" 2>&1 | true'
+    parent = subprocess.Popen(
+        ["sh", "-c", script, "sh", SERVER, "-v", "-d", str(PLUGINS), "-p", str(prefix)],
+        stdin=subprocess.DEVNULL,
+        env=clean_environment(),
+    )
+    path = str(prefix / DIRECTORY_SOCKETS[0])
+    try:
+        wait_until(lambda: accepts(path), "the server listens")
+        with Kong(path) as kong:
+            pid = kong.call("plugin.GetStatus")["Pid"]
+            source = "def access(self, kong): raise ValueError('to the log')"
+            for _ in range(20):
+                assert kong.run_event(kong.start_author(source)).functions == [
+                    "kong.log.err",
+                    "kong.response.exit",
+                ]
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not is_alive(pid), "the server has ended")
+        assert not os.path.lexists(path)
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_interrupted_while_it_loads(prefix: Path) -> None:
+    """A stop that comes before it serves leaves nothing behind."""
+    (prefix / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    done = run_command(*directory_command(prefix, prefix))
+    assert done.returncode in (0, -signal.SIGTERM)
+    assert not any(os.path.lexists(prefix / name) for name in DIRECTORY_SOCKETS)
+
+
+def stopped(server: Server) -> bool:
+    return server.process.poll() is not None

@@ -1,0 +1,223 @@
+"""Who may import whom, and what a plain import of the package brings with it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import kong_pdk
+
+ROOT = Path(kong_pdk.__file__).parent
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("kong_pdk", *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+#: Every module by its full name; the compiled one by its source, where that is installed.
+SOURCES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
+
+
+def imports(name: str) -> Iterator[str]:
+    """The full names of all modules, and of names in them, that a module imports anywhere."""
+    path = SOURCES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) + 1 - node.level]
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            if not node.level:
+                source = node.module or ""
+            for alias in node.names:
+                full = f"{source}.{alias.name}"
+                yield full if full in SOURCES or f"{full}._" in SOURCES else source
+
+
+def ours(name: str) -> set[str]:
+    """The modules of this package that a module imports."""
+    return {each for each in imports(name) if each.split(".")[0] == "kong_pdk"}
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == each or name.startswith(each + ".") for each in packages)
+
+
+# What each may import of ours. The first line that fits a module holds; a name stands for all below
+# it. What no line fits is refused, so that a new module gets its rule.
+RULES: list[tuple[str, tuple[str, ...]]] = [
+    ("kong_pdk.exception", ()),
+    ("kong_pdk._wakeup", ()),
+    ("kong_pdk._wire", ("kong_pdk.exception",)),
+    ("kong_pdk._fallback", ("kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception")),
+    ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
+    ("kong_pdk.config", ("kong_pdk._wire", "kong_pdk.exception")),
+    ("kong_pdk.pdk", ("kong_pdk.pdk", "kong_pdk.exception")),
+    (
+        "kong_pdk.runtime",
+        (
+            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
+            "kong_pdk._wire", "kong_pdk.exception",
+        ),
+    ),
+    (
+        "kong_pdk.server",
+        (
+            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk.exception",
+        ),
+    ),
+    (
+        "kong_pdk.modes",
+        (
+            "kong_pdk.modes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception",
+        ),
+    ),
+    ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    (
+        "kong_pdk.commands",
+        ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
+    ),
+    (
+        "kong_pdk.cli",
+        (
+            "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
+        ),
+    ),
+    ("kong_pdk.__main__", ("kong_pdk.cli", "kong_pdk.commands")),
+    ("kong_pdk", ("kong_pdk._codec",)),
+]  # fmt: skip
+
+
+def test_the_rules_are_read_from_real_modules() -> None:
+    """Otherwise a renamed module would be free to do what it likes."""
+    assert len(SOURCES) > 30
+    for prefix, _ in RULES:
+        assert any(within(name, (prefix,)) for name in SOURCES), prefix
+    assert "kong_pdk._wire" in ours("kong_pdk._fallback")
+    assert "kong_pdk.server.loop" in ours("kong_pdk.modes.threads")
+    assert "aiohttp" in set(imports("kong_pdk.gateway.http"))
+
+
+def rule_for(name: str) -> tuple[str, tuple[str, ...]]:
+    for prefix, allowed in RULES:
+        if name == prefix or (prefix != "kong_pdk" and within(name, (prefix,))):
+            return prefix, allowed
+    raise AssertionError(f"there is no rule for {name}: add one to RULES")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_who_may_import_whom(name: str) -> None:
+    prefix, allowed = rule_for(name)
+    # `from . import __version__` reads a name of the package itself, which is there already.
+    wrong = {each for each in ours(name) if each != "kong_pdk" and not within(each, allowed)}
+    assert not wrong, f"{prefix} may import {allowed} of ours"
+
+
+def test_the_compiled_codec_imports_what_its_twin_does() -> None:
+    script = (
+        "import sys, kong_pdk; before = set(sys.modules); import kong_pdk._speedups;"
+        "print(*sorted(m for m in set(sys.modules) - before if m.startswith('kong_pdk')))"
+    )
+    pytest.importorskip("kong_pdk._speedups")
+    assert set(fresh(script).split()) == {
+        "kong_pdk._speedups", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("aiohttp", {"kong_pdk.gateway.http"}),
+        ("gevent", {"kong_pdk.modes.greenlets"}),
+        ("greenlet", {"kong_pdk.modes.greenlets"}),
+        ("multiprocessing", {"kong_pdk.modes.processes"}),
+        ("setproctitle", {"kong_pdk.server.lifecycle"}),
+        ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc"}),
+    ],
+)
+def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
+    users = {
+        name for name in SOURCES if any(each.split(".")[0] == library for each in imports(name))
+    }
+    assert users <= files
+
+
+#: msgpack, the extras of pyproject.toml, and what comes with them.
+KNOWN = {"kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "setproctitle"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 has no list of its modules")
+def test_no_library_is_used_that_is_not_asked_for() -> None:
+    used = {each.split(".")[0] for name in SOURCES for each in imports(name)}
+    assert used - sys.stdlib_module_names <= KNOWN  # type: ignore[attr-defined]
+
+
+# --- in a fresh process ---------------------------------------------------------------------------
+
+
+def fresh(script: str) -> str:
+    """The output of a new Python that runs the script with warnings as errors."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", script],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+#: Not for those who only want to be a plugin, to dump or to serve in threads.
+HEAVY = ("aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest")
+
+
+def loaded_by(module: str) -> set[str]:
+    return set(fresh(f"import {module}, sys; print(*sys.modules)").split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "kong_pdk", "kong_pdk.cli", "kong_pdk.pdk.kong", "kong_pdk.exception",
+        "kong_pdk.commands.main", "kong_pdk.server.lifecycle", "kong_pdk.modes.threads",
+    ],
+)  # fmt: skip
+def test_what_a_plain_import_does_not_bring(module: str) -> None:
+    assert not loaded_by(module) & set(HEAVY)
+
+
+def test_a_dump_needs_no_server() -> None:
+    loaded = loaded_by("kong_pdk.cli")
+    assert not {name for name in loaded if within(name, ("kong_pdk.server", "kong_pdk.modes"))} - {
+        "kong_pdk.modes"
+    }
+    assert not {name for name in loaded if within(name, ("kong_pdk.gateway", "kong_pdk.commands"))}
+
+
+def test_the_package_alone_loads_nothing_of_itself() -> None:
+    assert {name for name in loaded_by("kong_pdk") if within(name, ("kong_pdk",))} == {"kong_pdk"}
+
+
+def test_the_annotations_of_plugins_bring_the_pdk_alone() -> None:
+    loaded = {name for name in loaded_by("kong_pdk.pdk.kong") if within(name, ("kong_pdk",))}
+    assert all(within(name, ("kong_pdk.pdk",)) or name == "kong_pdk" for name in loaded)
+
+
+NEEDS = {"kong_pdk.gateway.http": "aiohttp", "kong_pdk.modes.greenlets": "gevent"}
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "kong_pdk.__main__"])
+def test_each_module_can_be_imported_first(name: str) -> None:
+    """No module leans on what another one has imported before it."""
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
+    assert fresh(f"import {name}; print('ok')") == "ok\n"
