@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def install(extras: str) -> None:
     print(f"building and installing kong-pdk[{extras}]", file=sys.stderr)
     for old in VENV.glob("kong-pdk-*.stamp"):
         old.unlink()
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what a build before this one has left
     pip = (str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q")
     run(*pip, f".[{extras}]")
     run(*pip, "--force-reinstall", "--no-deps", "--no-cache-dir", ".")

@@ -5,9 +5,9 @@ loop when something has arrived; the loop reads and hands requests to :meth:`Mod
 switches straight into the greenlet that is concerned. A PDK call sends, and switches back to the
 hub. Greenlets are kept for further events.
 
-The standard library is patched before any plugin is imported: the process starts anew through this
-module (``python -m kong_pdk.modes.greenlets SCRIPT``), which patches and then runs the script. So a
-plugin's file may import what it likes before it calls ``start_dedicated_server``.
+The standard library is patched before any plugin is imported: the process starts anew with
+:func:`main`, which patches and then runs the script. So a plugin's file may import what it likes
+before it calls ``start_dedicated_server``.
 
 The only module that imports gevent. Needs the extra ``kong-pdk[gevent]``.
 """
@@ -47,6 +47,15 @@ logger = logging.getLogger("kong_pdk.server")
 #: Idle greenlets that are kept for further events.
 KEEP_IDLE = 1024
 
+#: What the process starts anew with: no ``-m``, which would look for modules in the current folder.
+_START = """\
+import sys
+del sys.path[0]
+sys.path.append(sys.argv[1])
+from kong_pdk.modes.greenlets import main
+main()
+"""
+
 _READ = 1  # gevent's loops take events as libev's numbers
 
 
@@ -84,7 +93,8 @@ class Mode(BaseMode):
             )
         sys.stdout.flush()
         sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, "-m", __spec__.name, script, *sys.argv[1:]])
+        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        os.execv(sys.executable, [sys.executable, "-c", _START, home, script, *sys.argv[1:]])
 
     # --- for the loop ----------------------------------------------------------------------------
 
@@ -238,13 +248,9 @@ class Mode(BaseMode):
 
 
 def main() -> None:
-    """Patch the standard library, then run the script that the first argument names."""
+    """Patch the standard library, then run the script that the second argument names."""
     gevent.monkey.patch_all()
-    del sys.argv[0]
+    del sys.argv[:2]
     script = sys.argv[0]
-    sys.path[0] = os.path.dirname(os.path.realpath(script))  # as Python does it
+    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # as Python does it
     runpy.run_path(script, run_name="__main__")
-
-
-if __name__ == "__main__":
-    main()

@@ -41,9 +41,16 @@ logging.basicConfig(stream=sys.stdout, level="DEBUG")
 logging.getLogger("x").debug("logged")
 atexit.register(print, "at the end")
 """
-DUMPS = [["--dump-all-plugins"], ["-dump-all-plugins"], ["--dump-plugin-info", "good"],
-         ["-dump-plugin-info", "good"], ["--dump-plugin-info=good"], ["-dump-plugin-info=good"],
-         ["-v", "--dump-all-plugins"], ["--dump-all-plugins", "-vv", "-p", "/nonexistent"]]  # fmt: skip
+DUMPS = [
+    ["--dump-all-plugins"],
+    ["-dump-all-plugins"],
+    ["--dump-plugin-info", "good"],
+    ["-dump-plugin-info", "good"],
+    ["--dump-plugin-info=good"],
+    ["-dump-plugin-info=good"],
+    ["-v", "--dump-all-plugins"],
+    ["--dump-all-plugins", "-vv", "-p", "/nonexistent"],
+]
 
 
 def info(name: str, **changes: Any) -> dict[str, Any]:
@@ -80,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# --- the directory server ---------------------------------------------------------------------------
+# --- the directory server -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", DUMPS)
@@ -187,7 +194,7 @@ def test_a_dump_of_an_empty_folder(tmp_path: Path, flags: list[str]) -> None:
     assert str(tmp_path) in refusal(SERVER, "-d", str(tmp_path), *flags)
 
 
-# --- what is no plugin, in both servers -------------------------------------------------------------
+# --- what is no plugin, in both servers -----------------------------------------------------------
 
 PASS = "def access(self, kong): pass"
 INVALID = {
@@ -256,7 +263,7 @@ def test_what_is_no_name(tmp_path: Path, name: Any, flags: list[str]) -> None:
     assert "Traceback" not in said
 
 
-# --- embedded ---------------------------------------------------------------------------------------
+# --- embedded -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flags", [["--dump"], ["-dump"], ["-v", "--dump"], ["-dump", "-vv", "-g"]])

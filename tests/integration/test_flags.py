@@ -49,7 +49,7 @@ def serves(path: str) -> bool:
         return bool(kong.call("plugin.GetPluginNames"))
 
 
-# --- what only tells something ----------------------------------------------------------------------
+# --- what only tells something --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flag", ["--version", "-version"])
@@ -121,7 +121,7 @@ def test_two_dumps_at_once_are_a_usage_error() -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-# --- what stops the start ---------------------------------------------------------------------------
+# --- what stops the start -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multiprocessing"])
@@ -188,7 +188,7 @@ def test_a_directory_without_a_plugin(prefix: Path) -> None:
     assert "helper.py" in done.stderr
 
 
-# --- what changes how it serves ---------------------------------------------------------------------
+# --- what changes how it serves -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("flag", ["-p", "--kong-prefix", "-kong-prefix"])

@@ -112,7 +112,7 @@ def test_a_step_and_the_next_requests_in_one_write(kong: Kong) -> None:
             replies = {reply.msgid: reply.unwrap() for reply in
                        (connection.reply() for _ in range(4))}  # fmt: skip
             assert replies.pop(24)["Data"]["Args"] == ["v"]
-            assert replies == dict.fromkeys((21, 22, 23), ["author", "hello"])
+            assert replies == {number: ["author", "hello"] for number in (21, 22, 23)}
             assert connection.step(turn.event_id).is_return
 
 
@@ -237,7 +237,7 @@ def test_a_peer_that_has_shut_down_its_sending_side(kong: Kong) -> None:
         assert connection.is_closed_by_server()
 
 
-# --- large values -----------------------------------------------------------------------------------
+# --- large values ---------------------------------------------------------------------------------
 
 BODIES = """
 import hashlib
@@ -293,8 +293,9 @@ def log(self, kong): kong.log(*self.ended)
         with kong.connect() as connection:
             connection.send_event(instance)
             wait_until(connection.has_data, "the server begins to send")
+        told = ["EventAbandoned"] * number
         wait_until(
-            lambda: kong.run_event(instance, "log").calls[0][1] == ["EventAbandoned"] * number,
+            lambda told=told: kong.run_event(instance, "log").calls[0][1] == told,
             "the handler has been told",
         )
     assert server.descriptors() <= before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,6 @@ from servers import (
     DIRECTORY_SOCKETS,
     SERVER,
     Flavour,
-    Server,
     Start,
     accepts,
     clean_environment,
@@ -83,21 +83,22 @@ def test_an_event_under_way_is_let_finish(start: Start, number: signal.Signals) 
     assert "stopped with handlers still running" not in server.log
 
 
+def open_when_read(pipe: Path) -> int:
+    """Open a named pipe for writing, once somebody reads it."""
+    opened: list[int] = []
+
+    def look() -> bool:
+        with contextlib.suppress(OSError):
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(opened)
+
+    wait_until(look, "the handler reads the pipe")
+    return opened[0]
+
+
 def test_a_blocked_handler_is_let_finish(start: Start, prefix: Path) -> None:
     gate = prefix / "gate"
     os.mkfifo(gate)
-    source = f"""
-def access(self, kong):
-    kong.log("before")
-    import threading
-    go = threading.Event()
-    def look():
-        open({str(gate)!r}).read()
-        go.set()
-    import gevent_or_thread
-    gevent_or_thread.start(look)
-    go.wait()
-"""
     # Opening the pipe blocks the whole process in gevent mode, so a child waits for it.
     source = f"""
 import subprocess
@@ -109,7 +110,7 @@ def access(self, kong):
     with server.kong() as kong:
         connection = kong.connect()
         msgid = connection.send_event(kong.start_author(source))
-        writer = os.open(gate, os.O_WRONLY)  # waits for the reader
+        writer = open_when_read(gate)
         try:
             server.send_signal(signal.SIGTERM)
             wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
@@ -194,6 +195,22 @@ def access(self, kong): pass
     server.stop()
 
 
+def test_a_second_signal_while_it_waits_for_such_a_thread(start: Start) -> None:
+    """It has removed its sockets and said that it has stopped: the status is that of a clean end."""
+    source = """
+import threading
+
+def start(self, config): threading.Thread(target=threading.Event().wait).start()
+"""
+    server = start()
+    with server.kong() as kong:
+        kong.start_author(source)
+    server.send_signal(signal.SIGTERM)
+    server.wait_log("stopped")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
 def test_children_that_a_plugin_leaves_behind(start: Start) -> None:
     source = """
 import subprocess
@@ -214,7 +231,7 @@ def access(self, kong):
         os.kill(pid, signal.SIGKILL)
 
 
-def test_signal_handlers_cannot_be_had_by_a_plugin_only_for_ours(prefix: Path) -> None:
+def test_a_plugin_cannot_make_it_deaf(prefix: Path) -> None:
     """A plugin that ignores a signal while it is imported does not make the server immortal."""
     (prefix / "deaf.py").write_text(
         "import signal\n"
@@ -229,7 +246,7 @@ def test_signal_handlers_cannot_be_had_by_a_plugin_only_for_ours(prefix: Path) -
         server.stop()
 
 
-# --- the parent -------------------------------------------------------------------------------------
+# --- the parent -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -287,7 +304,7 @@ def test_the_death_of_the_parent_with_an_event_waiting(
         wait_until(lambda: not is_alive(pid), "the server has ended")
 
 
-# --- environment ------------------------------------------------------------------------------------
+# --- environment ----------------------------------------------------------------------------------
 
 
 def test_it_runs_with_an_empty_environment(prefix: Path) -> None:
@@ -340,7 +357,3 @@ def test_interrupted_while_it_loads(prefix: Path) -> None:
     done = run_command(*directory_command(prefix, prefix))
     assert done.returncode in (0, -signal.SIGTERM)
     assert not any(os.path.lexists(prefix / name) for name in DIRECTORY_SOCKETS)
-
-
-def stopped(server: Server) -> bool:
-    return server.process.poll() is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kongwire import Kong
+from kongwire import Connection, Kong
 from servers import (
     DIRECTORY_SOCKETS,
     EXAMPLES,
@@ -114,16 +114,16 @@ def test_a_server_that_does_not_accept_is_refused(start: Start, prefix: Path) ->
     server.send_signal(signal.SIGSTOP)
     try:
         wait_until(lambda: server.state() == "T", "the server is stopped")
-        with contextlib.ExitStack() as stack:
-            for _ in range(2):  # its queue is full then
-                sock = stack.enter_context(socket.socket(socket.AF_UNIX))
-                sock.connect(server.paths[0])
+        with Connection(server.paths[0]) as first, Connection(server.paths[0]) as second:
+            # Its queue is full now.
             done = run_command(*directory_command(PLUGINS, prefix, "--socket-name", "a.socket"))
             assert (done.returncode, done.stdout) == (1, "")
             assert "in use" in done.stderr
+            server.send_signal(signal.SIGCONT)
+            for connection in (first, second):
+                assert connection.call("plugin.GetStatus")["Pid"] == server.pid
     finally:
         server.send_signal(signal.SIGCONT)
-    assert pid_behind(Path(server.paths[0])) == server.pid
 
 
 def regular(path: Path) -> None:

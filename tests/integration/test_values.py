@@ -174,7 +174,7 @@ def test_many_arguments(kong: Kong, count: int) -> None:
     assert kong.run_event(kong.start_author(source)).calls == [("kong.log", list(range(count)))]
 
 
-# --- the trap of _method: a client plants the name of the method, and Kong takes it ----------------
+# --- the trap of _method: a client plants the name of the method, and Kong takes it ---------------
 
 TRAPS = [
     ["x"], [], True, 7, "x", "plugin.HandleEvent", "plugin.StepError", "plugin.StartInstance",
@@ -215,7 +215,7 @@ def test_the_keys_of_a_step_in_any_order(kong: Kong, method: str) -> None:
         assert connection.call("plugin.Step", argument)["Data"]["Args"] == ["value"]
 
 
-# --- StepError --------------------------------------------------------------------------------------
+# --- StepError ------------------------------------------------------------------------------------
 
 ERRORS = """
 from kong_pdk.exception import PDKException
@@ -259,7 +259,7 @@ def test_the_text_of_a_step_error(kong: Kong, value: str) -> None:
     assert kong.step(turn.event_id, value, "plugin.StepError").args == [value]
 
 
-# --- large and deep ---------------------------------------------------------------------------------
+# --- large and deep -------------------------------------------------------------------------------
 
 DEPTH = """
 def access(self, kong):

@@ -20,7 +20,7 @@ def step(event_id: int, value: Any = None) -> bytes:
     return msgpack.packb([0, event_id, "plugin.Step", [{"EventId": event_id, "Data": value}]])
 
 
-# --- receive ------------------------------------------------------------------------------------
+# --- receive --------------------------------------------------------------------------------------
 
 
 def test_receive_does_not_block(pair: Any) -> None:
@@ -86,7 +86,7 @@ def test_what_was_fed_counts_too(pair: Any) -> None:
     assert pair.connection.next().msgid == 77
 
 
-# --- send ---------------------------------------------------------------------------------------
+# --- send -----------------------------------------------------------------------------------------
 
 
 def test_send(pair: Any) -> None:
@@ -157,7 +157,7 @@ def test_opening_goes_out_with_an_exchange_too(pair: Any) -> None:
     assert pair.read(18) == b"hello first second"
 
 
-# --- exchange -----------------------------------------------------------------------------------
+# --- exchange -------------------------------------------------------------------------------------
 
 
 def test_exchange_returns_the_request_that_follows(pair: Any, spawn: Any) -> None:

@@ -109,7 +109,7 @@ def test_the_reserved_byte_inside_of_a_text_is_a_byte(codec: Any) -> None:
     assert decoder.next().value == "\udcc1"
 
 
-# --- max_message --------------------------------------------------------------------------------
+# --- max_message ----------------------------------------------------------------------------------
 
 
 def message_of(size: int, kind: type = bytes) -> bytes:
@@ -226,7 +226,7 @@ def test_default_bound_is_the_one_of_the_wire(codec: Any) -> None:
     assert f"at least {_wire.MAX_MESSAGE + 1} bytes" in str(error)
 
 
-# --- max_depth ----------------------------------------------------------------------------------
+# --- max_depth ------------------------------------------------------------------------------------
 
 
 def nested(depth: int, opener: bytes = b"\x91", value: bytes = b"\x01") -> bytes:
@@ -277,7 +277,7 @@ def test_depth_is_checked_before_the_rest_comes(codec: Any) -> None:
     assert type(fail(decoder, b"\x91")) is NestingTooDeep
 
 
-# --- what msgpack refuses -----------------------------------------------------------------------
+# --- what msgpack refuses -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

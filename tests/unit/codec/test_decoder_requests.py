@@ -132,7 +132,7 @@ def test_keys_as_bin_are_other_keys(decode: Callable[..., Any]) -> None:
     assert decode(data) == (_wire.CALL, 1, "plugin.Step", [{b"EventId": 7}])
 
 
-# --- the _method trap ---------------------------------------------------------------------------
+# --- the _method trap -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_only_step_error_is_one(decode: Callable[..., Any], method: str) -> None
     assert decode(step(method, {"EventId": 7, "Data": "x"})) == (_wire.STEP, 1, 7, "x")
 
 
-# --- events and calls ---------------------------------------------------------------------------
+# --- events and calls -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

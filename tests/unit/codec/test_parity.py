@@ -54,7 +54,7 @@ def package_file(name: str) -> Path:
     return Path(_fallback.__file__).with_name(name)
 
 
-# --- surface ------------------------------------------------------------------------------------
+# --- surface --------------------------------------------------------------------------------------
 
 
 def test_each_offers_the_api_and_nothing_else(both: Both) -> None:
@@ -138,7 +138,7 @@ def test_the_stub_of_the_compiled_one_describes_both(both: Both) -> None:
         assert members - {"__init__"} == public(kind) - inherited, name
 
 
-# --- one source for what both use ---------------------------------------------------------------
+# --- one source for what both use -----------------------------------------------------------------
 
 
 def test_no_exception_is_defined_in_either(both: Both) -> None:
@@ -169,7 +169,7 @@ def test_the_words_of_the_wire_are_written_once() -> None:
     assert not numbers & {number for number in used if type(number) is int}
 
 
-# --- wrong use ----------------------------------------------------------------------------------
+# --- wrong use ------------------------------------------------------------------------------------
 
 WRONG: dict[str, Callable[[ModuleType], Any]] = {
     "decoder_text": lambda m: m.Decoder("x"),
@@ -284,7 +284,7 @@ def test_neither_decoder_can_be_copied(both: Both, how: Callable[[Any], Any]) ->
         how(decoder)
 
 
-# --- errors -------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def test_golden_refused_is_the_same_error_in_both(both: Both, golden_refused: Any) -> None:

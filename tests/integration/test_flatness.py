@@ -1,0 +1,130 @@
+"""Memory, threads and descriptors do not grow with the number of events."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from kongwire import Connection, Kong
+from servers import Server, Start, wait_until
+
+EVENTS = 10_000
+SLACK = 6 * 1024  # KiB; one byte per event would be 10, one small object per event more than 500
+
+EXIT_FIRST = "def access(self, kong): kong.response.exit(403, 'no')"
+EXIT_LATER = "def access(self, kong): kong.log('x'); kong.response.exit(403, 'no')"
+RETURNS = "def access(self, kong): kong.log('x')"
+RAISES = "def log(self, kong): raise ValueError('x')"
+CYCLES = """
+def access(self, kong):
+    self.last = [kong]
+    self.last.append(self.last)
+    kong.log('x')
+"""
+
+
+def run_events(connections: list[Connection], instance: int, count: int, phase: str) -> None:
+    """Run events; steps alternate between the connections."""
+    for number in range(count):
+        connection = connections[number % len(connections)]
+        msgid = connection.send_event(instance, phase)
+        if phase == "log":
+            assert connection.reply().error
+            continue
+        turn = connection.turn(msgid)
+        while not turn.is_terminal:
+            number += 1
+            turn = connections[number % len(connections)].step(turn.event_id)
+
+
+def settle(server: Server, kong: Kong) -> tuple[int, int]:
+    kong.call("plugin.GetPluginNames")
+    return server.threads(), server.descriptors()
+
+
+@pytest.mark.parametrize(
+    ("source", "phase"),
+    [
+        (EXIT_FIRST, "access"), (EXIT_LATER, "access"), (RETURNS, "access"), (CYCLES, "access"),
+        (RAISES, "log"),
+    ],
+    ids=["exit first", "exit later", "return", "cycles", "raise"],
+)  # fmt: skip
+def test_events_leave_nothing_behind(start: Start, source: str, phase: str) -> None:
+    server = start()
+    count = EVENTS // 10 if phase == "log" else EVENTS  # each writes a traceback to the log
+    with server.kong() as kong:
+        instance = kong.start_author(source)
+        connections = [kong.connect() for _ in range(3)]
+        run_events(connections, instance, 500, phase)
+        threads, descriptors = settle(server, kong)
+        memory = server.memory()
+        run_events(connections, instance, count, phase)
+        assert settle(server, kong) <= (threads + 2, descriptors + 4)
+        assert server.memory() < memory + SLACK
+
+
+def test_instances_leave_nothing_behind(start: Start) -> None:
+    server = start()
+    with server.kong() as kong:
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                instance = kong.start_instance("hello", {"message": "x" * 10_000})
+                kong.run_event(instance)
+                kong.close_instance(instance)
+
+        run(200)
+        memory = server.memory()
+        run(2000)  # 20 MB, were they kept
+        assert server.memory() < memory + SLACK
+        assert kong.call("plugin.GetStatus")["Plugins"]["hello"]["Instances"] == []
+
+
+def test_connections_leave_nothing_behind(start: Start) -> None:
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(RETURNS)
+
+        def run(count: int) -> None:
+            for _ in range(count):
+                with Connection(server.paths[0]) as connection:
+                    turn = connection.handle_event(instance)
+                    assert connection.step(turn.event_id).is_return
+
+        run(200)
+        threads, descriptors = settle(server, kong)
+        memory = server.memory()
+        run(2000)
+        wait_until(lambda: server.descriptors() <= descriptors + 4, "connections are closed")
+        assert server.threads() <= threads + 2
+        assert server.memory() < memory + SLACK
+
+
+def test_abandoned_connections_leave_no_descriptors(start: Start) -> None:
+    """The events go on waiting for their step until the time-out, but not the sockets."""
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(RETURNS)
+        kong.call("plugin.GetPluginNames")
+        before = server.descriptors()
+        turns = []
+        for _ in range(100):
+            with Connection(server.paths[0]) as connection:
+                turns.append(connection.handle_event(instance))
+        # A thread that waits has a descriptor or two of its own.
+        wait_until(lambda: sockets(server) <= 3, "connections are closed")
+        for turn in turns:
+            assert kong.step(turn.event_id).is_return
+        assert server.descriptors() <= before + 2 * server.threads()
+
+
+def sockets(server: Server) -> int:
+    """How many sockets it has open: two listen, one is ours."""
+    links = []
+    for name in os.listdir(f"/proc/{server.pid}/fd"):
+        try:
+            links.append(os.readlink(f"/proc/{server.pid}/fd/{name}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return sum(link.startswith("socket:") for link in links)
