@@ -27,7 +27,8 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     """Serve plugins until a signal or the death of the parent process.
 
     Then nothing new is accepted, running events go on for ``graceful_timeout`` seconds at the most,
-    and the sockets are removed. Signals are handled only if this is the main thread.
+    and the sockets are removed. Signals are handled only if this is the main thread; after the end
+    they are ignored, because the process is about to end anyway.
 
     Args:
         plugins: by name.
@@ -39,7 +40,7 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     mode_class = load_mode(config.mode)
     listeners = open_listeners(config.socket_paths, config.listen_queue_size)
     loop = Loop(config, listeners, mode_class.new_selector)
-    restore = _handle_signals(loop)
+    _handle_signals(loop)
     mode = mode_class(Service(plugins, config), loop, config)
     loop.on_tick = _parent_watch(loop)
     _set_title(plugins)
@@ -52,10 +53,8 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
         "compiled" if is_compiled() else "pure-Python",
         "(data, err)" if config.lua_style else "data",
     )
-    try:
-        mode.drive()
-    finally:
-        restore()
+    mode.drive()
+    _handle_signals(None)
     logger.info("stopped")
 
 
@@ -79,20 +78,17 @@ def _parent_watch(loop: Loop) -> Callable[[], None]:
     return look
 
 
-def _handle_signals(loop: Loop) -> Callable[[], None]:
+def _handle_signals(loop: Optional[Loop]) -> None:
+    """Let signals stop the loop, or nothing if there is none: Python's own end resets the others."""
     if threading.current_thread() is not threading.main_thread():
-        return lambda: None
+        return
 
     def handle(number: int, _: Optional[FrameType]) -> None:
-        loop.stop()
+        if loop is not None:
+            loop.stop()
 
-    former = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN if loop is None else handle)
     # Without it, a signal that arrives just before the loop goes to sleep would wait for a tick.
-    former_fd = signal.set_wakeup_fd(loop.signal_fd, warn_on_full_buffer=False)
-
-    def restore() -> None:
-        signal.set_wakeup_fd(former_fd)
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    return restore
+    fd = -1 if loop is None else loop.signal_fd
+    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)

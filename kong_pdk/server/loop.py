@@ -110,8 +110,8 @@ class Loop:
         self.stopping = True
         try:
             os.write(self.signal_fd, b"\0")
-        except BlockingIOError:
-            pass
+        except OSError:
+            pass  # full of wake-ups already, or the loop has ended
 
     # --- the loop's own thread --------------------------------------------------------------------
 
@@ -170,10 +170,11 @@ class Loop:
         for connection in list(self._connections):
             connection.shutdown()
         self._mode.stop()
+        for connection in list(self._connections):
+            self.close(connection)
         self._parking.close()
         self._selector.close()
-        os.close(self._wake_fd)
-        os.close(self.signal_fd)
+        # The pipe stays: a signal may still write to it.
 
     def _close_listeners(self) -> None:
         """Take what the kernel has accepted already, and nothing after it."""

@@ -34,22 +34,26 @@ CODECS = {
 PURE_ONLY = os.environ.get("KONG_PDK_TEST_PURE_ONLY", "0") not in ("", "0")
 
 
-def _flavours() -> list[object]:
-    missing = pytest.mark.skipif(
-        PURE_ONLY, reason="KONG_PDK_TEST_PURE_ONLY is set: the extension is not tested"
-    )
-    return [
-        pytest.param(
-            Flavour(mode, codec, flags, env),
-            id=f"{mode}-{codec}",
-            marks=[missing] if codec == "compiled" else [],
-        )
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what depends on ``flavour`` in each mode, and with each codec.
+
+    A module of tests that have nothing to do with the codec says ``ONE_CODEC = True``.
+    """
+    if "flavour" not in metafunc.fixturenames:
+        return
+    codecs = ["pure"] if PURE_ONLY else list(CODECS)
+    if getattr(metafunc.module, "ONE_CODEC", False):
+        codecs = codecs[:1]
+    flavours = [
+        Flavour(mode, codec, flags, CODECS[codec])
         for mode, flags in MODES.items()
-        for codec, env in CODECS.items()
+        for codec in codecs
     ]
+    ids = [f"{one.mode}-{one.codec}" for one in flavours]
+    metafunc.parametrize("flavour", flavours, ids=ids, indirect=True, scope="module")
 
 
-@pytest.fixture(scope="module", params=_flavours())
+@pytest.fixture(scope="module")
 def flavour(request: pytest.FixtureRequest) -> Flavour:
     """The mode and the codec of the servers of this test."""
     return request.param

@@ -14,6 +14,7 @@ from kongwire import Kong
 from servers import EXAMPLES, SERVER, Flavour, Start, run_command, running
 
 HELLO = EXAMPLES / "py-hello.py"
+ONE_CODEC = True
 SOCKETS = ("py-hello.sock", "py-hello.socket")
 
 #: As Kong's documentation prints it: annotations of a ``kong`` that is imported beside.
@@ -131,7 +132,7 @@ def path_of_python(tmp_path: Path) -> str:
 def test_the_file_as_a_command(
     hello: Path, tmp_path: Path, prefix: Path, path_of_python: str, flavour: Flavour
 ) -> None:
-    """``…_start_cmd = /path/to/my-plugin.py -v`` and ``…_query_cmd = /path/to/my-plugin.py -dump``"""
+    """``…_start_cmd = /path/to/my-plugin.py -v``, ``…_query_cmd = /path/to/my-plugin.py -dump``."""
     path = tmp_path / "my-plugin"  # Kong runs /usr/local/bin/<name> where no command is given
     shutil.copy(hello, path)
     path.chmod(0o755)

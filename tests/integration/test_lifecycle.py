@@ -26,6 +26,7 @@ from servers import (
 )
 
 PLUGINS = Path(__file__).parent / "plugins"
+ONE_CODEC = True
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 CALLS = """
 def start(self, config): self.notes = []
@@ -174,7 +175,7 @@ def test_requests_while_it_stops_are_answered_or_cut_off(start: Start) -> None:
 
 def test_a_signal_at_once(start: Start) -> None:
     """There is no moment, once it listens, at which a signal would end it the hard way."""
-    for _ in range(10):
+    for _ in range(5):
         start().stop()
 
 
@@ -196,7 +197,7 @@ def access(self, kong): pass
 
 
 def test_a_second_signal_while_it_waits_for_such_a_thread(start: Start) -> None:
-    """It has removed its sockets and said that it has stopped: the status is that of a clean end."""
+    """It has removed its sockets and said that it has stopped: that is a clean end."""
     source = """
 import threading
 

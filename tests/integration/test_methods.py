@@ -179,7 +179,7 @@ def test_other_methods_are_refused(kong: Kong, method: object, argument: object)
 
 
 def test_set_plugin_dir_loads_nothing(kong: Kong) -> None:
-    with pytest.raises(RemoteError, match="no method 'plugin.SetPluginDir'"):
+    with pytest.raises(RemoteError, match=r"no method 'plugin\.SetPluginDir'"):
         kong.call("plugin.SetPluginDir", "/etc")
     assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
 

@@ -20,11 +20,11 @@ from servers import (
     accepts,
     directory_command,
     run_command,
-    running,
     wait_until,
 )
 
 PLUGINS = Path(__file__).parent / "plugins"
+ONE_CODEC = True
 HELLO = EXAMPLES / "py-hello.py"
 
 

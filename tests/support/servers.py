@@ -69,8 +69,7 @@ def run_command(
     return subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env=clean_environment(env),
         cwd=cwd,
         text=True,
