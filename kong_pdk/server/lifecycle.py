@@ -79,7 +79,7 @@ def _parent_watch(loop: Loop) -> Callable[[], None]:
 
 
 def _handle_signals(loop: Optional[Loop]) -> None:
-    """Let signals stop the loop, or nothing if there is none: Python's own end resets the others."""
+    """Let signals stop the loop, or do nothing if there is none any more."""
     if threading.current_thread() is not threading.main_thread():
         return
 
@@ -88,6 +88,7 @@ def _handle_signals(loop: Optional[Loop]) -> None:
             loop.stop()
 
     for number in STOP_SIGNALS:
+        # Ignored ones stay so while Python ends; others would kill it in the middle of that.
         signal.signal(number, signal.SIG_IGN if loop is None else handle)
     # Without it, a signal that arrives just before the loop goes to sleep would wait for a tick.
     fd = -1 if loop is None else loop.signal_fd

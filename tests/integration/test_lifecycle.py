@@ -6,15 +6,17 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kongwire import Kong, RemoteError
+from kongwire import LIMIT, Kong, RemoteError
 from servers import (
     DIRECTORY_SOCKETS,
     SERVER,
     Flavour,
+    Server,
     Start,
     accepts,
     clean_environment,
@@ -103,6 +105,7 @@ def test_a_blocked_handler_is_let_finish(start: Start, prefix: Path) -> None:
     # Opening the pipe blocks the whole process in gevent mode, so a child waits for it.
     source = f"""
 import subprocess
+import time
 
 def access(self, kong):
     subprocess.run(["cat", {str(gate)!r}], check=True)
@@ -173,10 +176,18 @@ def test_requests_while_it_stops_are_answered_or_cut_off(start: Start) -> None:
     server.check()
 
 
-def test_a_signal_at_once(start: Start) -> None:
+def test_a_signal_at_once(prefix: Path, flavour: Flavour) -> None:
     """There is no moment, once it listens, at which a signal would end it the hard way."""
     for _ in range(5):
-        start().stop()
+        server = Server(directory_command(PLUGINS, prefix, *flavour.flags), prefix)
+        try:
+            deadline = time.monotonic() + LIMIT
+            while not all(map(accepts, server.paths)):  # no pause: the moment would be over
+                assert server.process.poll() is None, server.log
+                assert time.monotonic() < deadline
+            server.stop()
+        finally:
+            server.kill()
 
 
 @pytest.mark.parametrize("kind", ["daemon", "other"])
@@ -215,6 +226,7 @@ def start(self, config): threading.Thread(target=threading.Event().wait).start()
 def test_children_that_a_plugin_leaves_behind(start: Start) -> None:
     source = """
 import subprocess
+import time
 
 def access(self, kong):
     child = subprocess.Popen(["sleep", "1000"])
