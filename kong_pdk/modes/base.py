@@ -78,7 +78,7 @@ class BaseMode:
         """Give up the events that have waited too long for a step."""
         self.ticks = tick
         late = tick - self.config.event_timeout / TICK
-        for event_id, event in list(self.waiting.items()):
+        for event_id, event in self.waiting.copy().items():  # others change it meanwhile
             if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
                 self.give_up(event)
 
@@ -87,7 +87,7 @@ class BaseMode:
 
         A handler that computes or blocks cannot be ended; it dies with the process.
         """
-        for event_id in list(self.waiting):
+        for event_id in self.waiting.copy():
             event = self.waiting.pop(event_id, None)
             if event is not None:
                 self.give_up(event)

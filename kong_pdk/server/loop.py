@@ -145,10 +145,7 @@ class Loop:
             if self.stopping:
                 self._close_listeners()
             if time.monotonic() >= self._due:
-                self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
-                self._set_accepting(not self.stopping)
-                self._mode.tick(self._ticks)
-                self.on_tick()
+                self._tick()
         except BaseException:
             self._end()
             raise
@@ -156,6 +153,15 @@ class Loop:
             self._end()
             return False
         return True
+
+    def _tick(self) -> None:
+        self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
+        self._set_accepting(not self.stopping)
+        try:
+            self._mode.tick(self._ticks)
+        except Exception:  # upkeep that fails must not end the server
+            logger.exception("upkeep failed; it is tried again")
+        self.on_tick()
 
     def _may_end(self) -> bool:
         if time.monotonic() >= self._deadline:
