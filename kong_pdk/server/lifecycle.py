@@ -14,7 +14,6 @@ from ..config import ServerConfig
 from ..modes import load_mode
 from ..runtime.plugins import Plugin
 from ..runtime.service import Service
-from .listener import open_listeners
 from .loop import Loop
 
 logger = logging.getLogger("kong_pdk.server")
@@ -38,10 +37,10 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
         ListenError: a socket cannot be opened.
     """
     mode_class = load_mode(config.mode)
-    listeners = open_listeners(config.socket_paths, config.listen_queue_size)
-    loop = Loop(config, listeners, mode_class.new_selector)
-    _handle_signals(loop)
+    loop = Loop(config, mode_class.new_selector)
+    _handle_signals(loop)  # before anybody can know that there is a server
     mode = mode_class(Service(plugins, config), loop, config)
+    loop.listen()
     loop.on_tick = _parent_watch(loop)
     _set_title(plugins)
     logger.info(

@@ -18,7 +18,7 @@ from typing import Any, Callable, Optional, Protocol, cast
 from .._codec import Connection, Request, encode_notification
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, ProtocolError
-from .listener import Listener
+from .listener import Listener, open_listeners
 from .parking import Parking
 
 logger = logging.getLogger("kong_pdk.server")
@@ -59,18 +59,16 @@ class Loop:
 
     Args:
         config: the server's settings.
-        listeners: open sockets; closed and removed when the loop ends.
         new_selector: makes a selector that has a descriptor.
     """
 
     def __init__(
         self,
         config: ServerConfig,
-        listeners: list[Listener],
         new_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
     ) -> None:
         self._config = config
-        self._listeners = listeners
+        self._listeners: list[Listener] = []
         self._selector: Any = new_selector()
         self._parking = Parking(new_selector)
         self._connections: set[Connection] = set()
@@ -114,6 +112,14 @@ class Loop:
             pass  # full of wake-ups already, or the loop has ended
 
     # --- the loop's own thread --------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Open the sockets; they are closed and removed when the loop ends.
+
+        Raises:
+            ListenError: a socket cannot be opened.
+        """
+        self._listeners = open_listeners(self._config.socket_paths, self._config.listen_queue_size)
 
     def start(self, mode: LoopMode) -> None:
         """Begin to accept connections for a mode."""

