@@ -196,7 +196,8 @@ def _main(
             serve(load(), config)
             _exit_soon()
     except KongPDKError as exc:
-        print(f"{os.path.basename(sys.argv[0])}: {exc}", file=sys.stderr)
+        name = os.path.basename(sys.argv[0])
+        print(f"{'kong_pdk' if name == '__main__.py' else name}: {exc}", file=sys.stderr)
         sys.exit(1)
     sys.exit(0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+import sysconfig
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,22 @@ def calls_starter(source: str | bytes) -> bool:
     return False
 
 
+def directory_server() -> Path:
+    """Return the script of the directory server that is installed with this package.
+
+    Not ``python -m``, which would look for the package in the current folder first.
+
+    Raises:
+        GatewayError: there is none.
+    """
+    name = "kong-python-pluginserver"
+    folders = [Path(sys.argv[0]).parent, Path(sysconfig.get_path("scripts"))]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise GatewayError(f"cannot find {name} in {' or '.join(map(str, folders))}: install kong-pdk")
+
+
 def plan(
     plugin: Path, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
 ) -> Launch:
@@ -111,7 +128,7 @@ def plan(
         directory = prefix / "plugins"
         directory.mkdir(exist_ok=True)
         (directory / plugin.name).symlink_to(plugin)
-        base = (python, "-m", "kong_pdk", "-d", str(directory))
+        base = (python, str(directory_server()), "-d", str(directory))
         query = (*base, "--dump-all-plugins")
     return Launch((*base, *where, *server_args), (*query, *where), prefix / SOCKET_NAME)
 

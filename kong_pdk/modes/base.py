@@ -112,6 +112,12 @@ class BaseMode:
         else:
             self.route(connection, request)
 
+    def given_up(self, event: Event) -> NoReturn:
+        """End an event whose handler was woken with nothing."""
+        if self.loop.stopping:
+            self.abandon(event, "the server stops")
+        self.abandon(event, "Kong has not answered a PDK call in time")
+
     def lose(self, connection: Connection, exc: Exception) -> None:
         """Close a connection because of an error on it."""
         level = logging.DEBUG if isinstance(exc, ConnectionClosed) else logging.WARNING
@@ -119,7 +125,12 @@ class BaseMode:
         self.loop.close(connection)
 
     def abandon(self, event: Event, why: str) -> NoReturn:
-        """End an event from within its handler."""
+        """End an event from within its handler.
+
+        Args:
+            event: the event.
+            why: for the log and the exception.
+        """
         event.over = True
         event.connection = None
         logger.warning(

@@ -236,7 +236,7 @@ class Mode(BaseMode):
                 # call can be made before: it takes effect then.
                 interrupt = interrupt or exc
         if step is None:
-            self.abandon(event, "Kong has not answered a PDK call in time")
+            self.given_up(event)
         if interrupt is not None:
             raise interrupt
         return step

@@ -135,9 +135,11 @@ def test_a_plain_plugin_is_put_into_a_directory_of_its_own(tmp_path: Path) -> No
     file = tmp_path / "mine.py"
     file.write_text("class Plugin: pass")
     launch = plan(file, tmp_path, python="py")
-    assert launch.start[:4] == ("py", "-m", "kong_pdk", "-d")
+    assert launch.start[0] == "py"
+    assert Path(launch.start[1]).name == "kong-python-pluginserver"
+    assert launch.start[2] == "-d"
     assert "--dump-all-plugins" in launch.query
-    directory = Path(launch.start[4])
+    directory = Path(launch.start[3])
     assert [entry.name for entry in directory.iterdir()] == ["mine.py"]
     assert (directory / "mine.py").resolve() == file.resolve()
 
