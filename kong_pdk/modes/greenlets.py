@@ -209,6 +209,11 @@ class Mode(BaseMode):
                 except OSError as exc:
                     raise ReplyLost(f"the peer does not read its reply: {exc}") from exc
                 sent = connection.send_nowait(frame, sent)
+        except ReplyLost:
+            raise
+        except BaseException:  # a gevent.Timeout of the plugin's: half a reply has gone out
+            self.loop.close(connection)
+            raise
         finally:
             del self._stuck[connection]
             done.set()
