@@ -1,0 +1,87 @@
+"""Events that Kong never steps again: their handlers are told, after a time or at the end."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgpack
+import pytest
+
+from kong_pdk import _wire
+from kong_pdk._codec import Connection, Request
+from kong_pdk.config import ServerConfig
+from kong_pdk.exception import EventAbandoned, EventEnded
+from kong_pdk.modes.threads import Mode
+from kong_pdk.runtime.plugins import define_plugin
+from kong_pdk.runtime.service import Service
+from kong_pdk.server.loop import Loop
+
+PATIENCE = 30  # seconds; only a failure takes as long
+
+
+class Plugin:
+    """Waits for an answer, and notes how that ended."""
+
+    told: Any = None
+    unwound = threading.Event()
+
+    def __init__(self, config: Any) -> None:
+        pass
+
+    def access(self, kong: Any) -> None:
+        try:
+            kong.request.get_header("host")
+        except Exception:
+            Plugin.told = "an exception that plugins catch"
+        except BaseException as exc:
+            Plugin.told = exc
+            with pytest.raises(EventEnded):
+                kong.log("too late")
+            raise
+        finally:
+            Plugin.unwound.set()
+
+
+@pytest.fixture
+def waiting() -> Iterator[Mode]:
+    """A mode with one handler that waits for a step."""
+    Plugin.told = None
+    Plugin.unwound.clear()
+    config = ServerConfig(event_timeout=5)
+    plugin = define_plugin("mine", Plugin, "1.0.0", 1, (), "here")
+    service = Service({"mine": plugin}, config)
+    mode = Mode(service, Loop(config), config)
+    instance = service.instances.start("mine", "{}")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.settimeout(PATIENCE)
+        begin = Request(_wire.HANDLE_EVENT, 1, instance.id, "access")
+        mode.route(Connection(ours), begin)
+        reply = msgpack.unpackb(theirs.recv(4096))
+        assert reply[3]["Data"]["Method"] == "kong.request.get_header"
+        yield mode
+        mode.stop()
+    ours.close()
+
+
+def test_an_event_is_given_up_after_its_time(waiting: Mode) -> None:
+    waiting.tick(5)
+    assert len(waiting.waiting) == 1, "it still has time"
+    waiting.tick(6)
+    assert not waiting.waiting
+    assert Plugin.unwound.wait(PATIENCE)
+    assert isinstance(Plugin.told, EventAbandoned)
+    assert "in time" in str(Plugin.told)
+
+
+def test_an_event_is_given_up_when_the_server_stops(waiting: Mode) -> None:
+    assert waiting.is_busy(connected=True)
+    assert not waiting.is_busy(connected=False), "no step can come any more"
+    waiting.loop.stop()
+    waiting.stop()
+    assert Plugin.unwound.wait(PATIENCE)
+    assert isinstance(Plugin.told, EventAbandoned)
+    assert "stops" in str(Plugin.told)
