@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import logging
 import selectors
 from typing import NoReturn, Optional
@@ -19,7 +20,7 @@ logger = logging.getLogger("kong_pdk.server")
 _STEPS = (_wire.STEP, _wire.STEP_ERROR)
 
 
-class BaseMode:
+class BaseMode(abc.ABC):
     """A way to run handlers.
 
     A mode adds :meth:`route`, which runs or resumes what a request is for, ``exchange`` and
@@ -44,7 +45,7 @@ class BaseMode:
         self.waiting = service.events.waiting
         self.ticks = 0
 
-    @classmethod
+    @classmethod  # noqa: B027 (not abstract: threads need nothing)
     def prepare(cls) -> None:
         """Make the process ready, before any plugin is imported.
 
@@ -58,21 +59,21 @@ class BaseMode:
         while self.loop.turn():
             pass
 
+    @abc.abstractmethod
     def route(self, connection: Connection, request: Request) -> None:
         """Run or resume what a request is for."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def is_busy(self, connected: bool) -> bool:
         """Whether anything is being answered.
 
         Args:
             connected: whether Kong has connections; without any, no step will come.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def give_up(self, event: Event) -> None:
         """Let the handler of an event find it abandoned; it is out of ``waiting`` already."""
-        raise NotImplementedError
 
     def tick(self, tick: int) -> None:
         """Give up the events that have waited too long for a step."""
@@ -112,7 +113,7 @@ class BaseMode:
         else:
             self.route(connection, request)
 
-    def given_up(self, event: Event) -> NoReturn:
+    def end_given_up(self, event: Event) -> NoReturn:
         """End an event whose handler was woken with nothing."""
         if self.loop.stopping:
             self.abandon(event, "the server stops")

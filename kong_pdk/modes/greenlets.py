@@ -241,7 +241,7 @@ class Mode(BaseMode):
                 # call can be made before: it takes effect then.
                 interrupt = interrupt or exc
         if step is None:
-            self.given_up(event)
+            self.end_given_up(event)
         if interrupt is not None:
             raise interrupt
         return step

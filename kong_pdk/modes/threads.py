@@ -207,7 +207,7 @@ class Mode(BaseMode):
                     self.give_back(connection)
                 event.connection, step = thread.take()
                 if step is None:
-                    self.given_up(event)
+                    self.end_given_up(event)
                 event.msgid = step.msgid
                 return step
             other = self.find_waiting(request)
