@@ -20,7 +20,7 @@ if not switch("KONG_PDK_NO_EXTENSIONS"):
         Extension(
             "kong_pdk._speedups",
             ["kong_pdk/_speedups.pyx"],
-            depends=["kong_pdk/_gate.h"],
+            depends=["kong_pdk/_gate.h", "kong_pdk/_poll.h"],
             extra_compile_args=["-O2"],
             optional=not switch("KONG_PDK_REQUIRE_EXTENSIONS"),
         )

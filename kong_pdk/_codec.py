@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING
 
 #: What each of the two modules offers; tests hold them to it.
 CODEC_API = (
+    "Child",
     "Connection",
     "Decoder",
+    "Dispatcher",
+    "Event",
+    "Events",
+    "Namespace",
+    "Poller",
     "Request",
+    "Switch",
     "Waiter",
     "encode_call",
     "encode_error",
@@ -32,9 +39,16 @@ else:
             raise
         from . import _fallback as codec
 
+Child = codec.Child
 Connection = codec.Connection
 Decoder = codec.Decoder
+Dispatcher = codec.Dispatcher
+Event = codec.Event
+Events = codec.Events
+Namespace = codec.Namespace
+Poller = codec.Poller
 Request = codec.Request
+Switch = codec.Switch
 Waiter = codec.Waiter
 encode_call = codec.encode_call
 encode_error = codec.encode_error

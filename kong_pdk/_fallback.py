@@ -1,25 +1,34 @@
-"""The codec in pure Python: the reference for the behaviour of ``_speedups``.
+"""The hot path in pure Python: the reference for the behaviour of ``_speedups``.
 
-:class:`Decoder` turns bytes into requests, the ``encode_*`` functions turn replies into bytes,
-:class:`Connection` does both on a socket, and :class:`Waiter` is what a thread sleeps on until
-another one hands it something.
+From below: :class:`Decoder` turns bytes into requests, the ``encode_*`` functions turn replies into
+bytes, :class:`Connection` does both on a socket, :class:`Poller` watches those that nobody reads,
+:class:`Waiter` and :class:`Switch` are how a handler sleeps in threads and in greenlets,
+:class:`Event` makes its PDK calls, which :class:`Namespace` puts into a tree of names, and
+:class:`Dispatcher` runs it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
+import selectors
 import socket
-from typing import Any, Optional
+import threading
+from typing import Any, Callable, NoReturn, Optional
 
 from . import _wire
 from ._wakeup import drain_wakeup, open_wakeup, send_wakeup
 from .exception import (
     ConnectionClosed,
+    EventEnded,
+    HandlerExit,
     MessageTooLarge,
     NestingTooDeep,
+    PDKException,
     ProtocolError,
     ReplyLost,
+    ResponseSent,
 )
 
 _READ = select.POLLIN | select.POLLHUP | select.POLLERR
@@ -194,10 +203,12 @@ class Waiter:
     no effect. ``wake`` before the sleep is not lost.
     """
 
-    __slots__ = ("_read_fd", "_write_fd", "gated", "lost")
+    __slots__ = ("_lock", "_read_fd", "_reading", "_write_fd", "gated", "lost")
 
     def __init__(self) -> None:
         self._read_fd, self._write_fd = open_wakeup()
+        self._lock = threading.Lock()
+        self._reading: Optional[Connection] = None
         self.gated = True
         self.lost = 0
 
@@ -217,6 +228,40 @@ class Waiter:
         poll.register(self._read_fd, select.POLLIN)
         poll.poll()
         drain_wakeup(self._read_fd)
+
+    def take_reading(self) -> Optional[Connection]:
+        """Take over the connection that the thread reads in its sleep.
+
+        For whoever is going to wake the thread, and for the thread once it has been woken. None if
+        there is none, if it has been taken already, or if a request is arriving on it right now.
+        """
+        with self._lock:
+            connection, self._reading = self._reading, None
+        return connection
+
+    def converse(self, event: Event, frame: bytes) -> Request:
+        """Send a PDK call of an event that runs in this thread, and sleep until it is answered.
+
+        What else may happen meanwhile is the mode's business: ``event.mode.converse``.
+        """
+        connection, waiting = event.connection, event.events.waiting
+        event.waiting_since = event.events.ticks
+        waiting[event.id] = event
+        if connection is None or connection.borrowed:
+            return event.mode.converse(event, frame, None)
+        try:
+            request = connection.exchange(frame, self)
+        except (ConnectionClosed, ProtocolError) as exc:
+            return event.mode.converse(event, b"", exc)
+        if (
+            request is not None
+            and request.target == event.id
+            and request.kind in _wire.STEPS
+            and waiting.pop(event.id, None) is event
+        ):
+            event.msgid = request.msgid
+            return request
+        return event.mode.converse(event, b"", request)
 
     def release(self) -> None:
         """Leave the gate; for a thread that will not sleep on this waiter again."""
@@ -242,7 +287,7 @@ class Connection(Decoder):
         max_depth: deepest nesting of a message.
     """
 
-    __slots__ = ("_sock", "opening")
+    __slots__ = ("_sock", "borrowed", "opening", "stuck")
 
     def __init__(
         self,
@@ -254,6 +299,8 @@ class Connection(Decoder):
         sock.setblocking(False)
         self._sock = sock
         self.opening = b""  # goes out in front of the first reply
+        self.borrowed = False  # another process reads it: one answer, and it is closed here
+        self.stuck: Any = None  # the peer does not read: what wakes those who wait to send
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
@@ -334,7 +381,8 @@ class Connection(Decoder):
         """Send ``data`` if there is any, then block until a request arrives.
 
         Returns:
-            The request, or None when ``waiter`` was woken first.
+            The request, or None when ``waiter`` was woken first. Then somebody may have taken the
+            connection: see :meth:`Waiter.take_reading`.
 
         Raises:
             ConnectionClosed, ReplyLost, ProtocolError: as :meth:`send` and :meth:`receive`.
@@ -345,20 +393,23 @@ class Connection(Decoder):
             raise ConnectionClosed("closed already")
         if data:
             self.send(data)
-        poll: Any = None
-        while True:
-            request = self.next() if poll is None else self.receive()
-            if request is not None:
-                return request
-            if poll is None:
-                poll = select.poll()
-                poll.register(self._sock, select.POLLIN)
-                poll.register(waiter.fileno(), select.POLLIN)
-            woken = waiter.fileno()
-            for fd, events in poll.poll():
-                if fd == woken and events & _READ:
-                    drain_wakeup(woken)
-                    return None
+        request = self.next()
+        if request is not None:
+            return request
+        woken = waiter.fileno()
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.register(woken, select.POLLIN)
+        while request is None:
+            waiter._reading = self
+            if any(fd == woken and events & _READ for fd, events in poll.poll()):
+                drain_wakeup(woken)
+                return None
+            if waiter.take_reading() is None:  # somebody else reads it, and is about to wake us
+                waiter.wait()
+                return None
+            request = self.receive()
+        return request
 
     def _with_opening(self, data: bytes) -> bytes:
         if type(data) is not bytes:
@@ -429,3 +480,380 @@ def encode_error(msgid: int, text: str) -> bytes:
 def encode_notification(label: str, value: Any) -> bytes:
     """A message to Kong that nobody answers."""
     return _wire.NOTIFICATION_HEAD + _wire.pack_value(label) + _wire.pack_value(value)
+
+
+class Poller:
+    """Connections that nobody reads, watched until something arrives on them.
+
+    Any thread may park a connection; one thread finds the ready ones.
+
+    Args:
+        new_selector: makes a selector that has a descriptor.
+    """
+
+    __slots__ = ("_lock", "_selector")
+
+    def __init__(
+        self, new_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector
+    ) -> None:
+        self._selector: Any = new_selector()
+        self._lock = threading.Lock()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while a parked connection is."""
+        return int(self._selector.fileno())
+
+    def park(self, connection: Connection) -> None:
+        """Watch a connection until :meth:`take_ready` finds it.
+
+        A whole request in its buffer would not be seen.
+
+        Raises:
+            OSError, ValueError: the connection is closed.
+        """
+        with self._lock:
+            self._selector.register(connection, selectors.EVENT_READ)
+
+    #: Watch a connection until it is forgotten, for :meth:`read_ready`.
+    keep = park
+
+    def forget(self, connection: Connection) -> None:
+        """Watch a connection no longer, if it was; to be called before it is closed."""
+        with self._lock:
+            try:
+                self._selector.unregister(connection)
+            except (KeyError, ValueError):
+                pass
+
+    def take_ready(self) -> list[Connection]:
+        """The connections on which something has arrived; they are watched no longer."""
+        with self._lock:
+            ready = [key.fileobj for key, _ in self._selector.select(0)]
+            for connection in ready:
+                self._selector.unregister(connection)
+        return ready
+
+    def read_ready(
+        self,
+        events: Events,
+        route: Callable[[Connection, Request], None],
+        lose: Callable[[Connection, Exception], None],
+    ) -> None:
+        """Read what has arrived on parked connections, which stay parked.
+
+        Args:
+            events: a step of one that waits is handed to its greenlet at once.
+            route: takes all other requests.
+            lose: is told of connections that have failed.
+        """
+        for key, _ in self._selector.select(0):
+            connection = key.fileobj
+            try:
+                if connection.fileno() < 0:
+                    continue  # closed by what has just run
+                request = connection.receive()
+                while request is not None:
+                    event = None
+                    if request.kind in _wire.STEPS:
+                        event = events.waiting.pop(request.target, None)
+                    if event is not None:
+                        event.connection = connection
+                        event.msgid = request.msgid
+                        event.sleeper.switch(request)
+                    else:
+                        route(connection, request)
+                    request = connection.next() if connection.pending else None
+            except Exception as exc:  # no memory, say: one connection pays, the others go on
+                lose(connection, exc)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        with self._lock:
+            self._selector.close()
+
+
+class Events:
+    """The events that wait for a step, by id; new ids; the time.
+
+    Whoever takes an event out of :attr:`waiting` resumes it; ``dict.pop`` lets only one do so.
+
+    Args:
+        first: the first id.
+        step: from one id to the next.
+        lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
+
+    Attributes:
+        started: how many there have been.
+        ticks: counts up about once a second.
+    """
+
+    __slots__ = ("_ids", "lua_style", "started", "ticks", "waiting")
+
+    def __init__(self, first: int, step: int = 1, lua_style: bool = True) -> None:
+        self._ids = itertools.count(first, step)
+        self.lua_style = lua_style
+        self.started = 0
+        self.ticks = 0
+        self.waiting: dict[int, Event] = {}
+
+    def next_id(self) -> int:
+        """A new id."""
+        self.started += 1
+        return next(self._ids)
+
+
+class Event:
+    """One phase of one request, from HandleEvent to its end.
+
+    Args:
+        events: those that it is one of.
+        instance: of the plugin.
+        phase: its name.
+        connection: the one that asked last, on which the next answer goes out.
+        msgid: of the request that the next answer is for.
+        mode: takes its calls to Kong, see ``runtime.events.Mode``.
+        runner: the mode's own handle of what runs the handler; a :class:`Waiter` or a
+            :class:`Switch` is asked in place of the mode.
+
+    Attributes:
+        id: Kong names the event by it in each step.
+        sleeper: the greenlet that waits for a step.
+        waiting_since: the tick at which the last PDK call was sent.
+        over: no PDK call is possible any more.
+    """
+
+    __slots__ = (
+        "_turn", "connection", "events", "id", "instance", "mode", "msgid", "over", "phase",
+        "runner", "sleeper", "waiting_since",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        events: Events,
+        instance: Any,
+        phase: str,
+        connection: Optional[Connection],
+        msgid: int,
+        mode: Any,
+        runner: Any,
+    ) -> None:
+        self.id = events.next_id()
+        self.events = events
+        self.instance = instance
+        self.phase = phase
+        self.connection = connection
+        self.msgid = msgid
+        self.mode = mode
+        self.runner = runner
+        self.sleeper: Any = None
+        self.waiting_since = 0
+        self.over = False
+        # A plugin may make PDK calls from threads of its own; Kong takes one at a time.
+        self._turn = threading.Lock()
+
+    def call(self, function: str, args: tuple[Any, ...]) -> Any:
+        """Have Kong run a PDK function.
+
+        Args:
+            function: its full name, "kong.request.get_header".
+            args: its arguments.
+
+        Returns:
+            In Lua style ``(data, err)``, else data.
+
+        Raises:
+            ArgumentError: an argument cannot be sent.
+            PDKException: not in Lua style: Kong reports a failure.
+            ResponseSent: the function ends the request; nothing follows.
+            EventAbandoned: Kong is gone, or did not answer in time.
+            EventEnded: the event is over already.
+        """
+        with self._turn:
+            if self.over:
+                raise EventEnded(_wire.ended_text(function))
+            frame = encode_call(self.msgid, self.id, function, args)
+            if function in _wire.TERMINAL:
+                self.over = True
+                self.mode.send_last(self, frame)
+                raise ResponseSent(function)
+            if isinstance(self.runner, (Waiter, Switch)):
+                step = self.runner.converse(self, frame)
+            else:
+                step = self.mode.exchange(self, frame)
+        if step.kind == _wire.STEP_ERROR:
+            if self.events.lua_style:
+                return None, step.value
+            raise PDKException(f"{function}: {step.value}")
+        return (step.value, None) if self.events.lua_style else step.value
+
+    def end(self) -> bool:
+        """End the event; False if it was over already.
+
+        Waits for a PDK call that a thread of the plugin's own is in the middle of.
+        """
+        with self._turn:
+            over, self.over = self.over, True
+        return not over
+
+
+class Namespace:
+    """One place in the ``kong`` tree, bound to what makes its calls.
+
+    Args:
+        caller: whatever can make PDK calls: an event, or a test's stand-in.
+    """
+
+    __slots__ = ("_caller",)
+
+    def __init__(self, caller: Any) -> None:
+        self._caller = caller
+
+
+class Child:
+    """An attribute of a namespace: the namespace below it, bound to the same caller.
+
+    Args:
+        kind: the class of that.
+    """
+
+    __slots__ = ("kind",)
+
+    def __init__(self, kind: type[Namespace]) -> None:
+        self.kind = kind
+
+    def __get__(self, instance: Optional[Namespace], owner: Any = None) -> Any:
+        return self if instance is None else self.kind(instance._caller)
+
+    def __set__(self, instance: Namespace, value: Any) -> NoReturn:
+        raise AttributeError("the names of the PDK cannot be set")
+
+
+class Switch:
+    """How a handler sleeps in a greenlet: by a switch to the one that reads the connections.
+
+    Args:
+        switch: switches there; returns the step that this greenlet is switched back with, None if
+            it is to give up.
+        current: returns the running greenlet.
+        ident: returns the running thread's number.
+    """
+
+    __slots__ = ("_current", "_ident", "_switch", "_thread")
+
+    def __init__(
+        self,
+        switch: Callable[[], Optional[Request]],
+        current: Callable[[], Any],
+        ident: Callable[[], int],
+    ) -> None:
+        self._switch = switch
+        self._current = current
+        self._ident = ident
+        self._thread = ident()
+
+    def converse(self, event: Event, frame: bytes) -> Request:
+        """Send a PDK call and let other greenlets run until its answer is there.
+
+        Raises:
+            PDKException: this is another thread.
+        """
+        if self._ident() != self._thread:
+            raise PDKException(_wire.FOREIGN_THREAD)
+        connection, mode = event.connection, event.mode
+        sent = 0
+        if connection is not None and not (
+            connection.stuck or connection.opening or connection.borrowed
+        ):
+            try:
+                sent = connection.send_nowait(frame)
+            except ReplyLost as exc:
+                mode.lose(connection, exc)
+                mode.abandon(event, f"Kong is gone: {exc}")
+        if sent < len(frame):
+            mode.send_rest(event, frame, sent)
+        event.sleeper = self._current()
+        event.waiting_since = event.events.ticks
+        event.events.waiting[event.id] = event
+        interrupt: Optional[BaseException] = None
+        while True:
+            try:
+                step = self._switch()
+                break
+            except BaseException as exc:
+                # A gevent.Timeout of the plugin's, say. Kong is still going to answer, and no other
+                # call can be made before: it takes effect then.
+                interrupt = interrupt or exc
+        if step is None:
+            mode.end_given_up(event)
+        if interrupt is not None:
+            raise interrupt
+        assert step is not None
+        return step
+
+
+class Dispatcher:
+    """Runs the handlers of events.
+
+    Args:
+        events: those that this process runs.
+        instances: by id; an instance has ``handlers`` by phase.
+        root: makes the ``kong`` that a handler gets, out of the event.
+        find: looks for an instance that is not there; returns None, or the instance.
+        refuse: makes the answer to a request whose instance (None) or phase does not exist.
+        fail: told of a handler that has raised; returns the text of the answer.
+    """
+
+    __slots__ = ("_events", "_fail", "_find", "_instances", "_refuse", "_root")
+
+    def __init__(
+        self,
+        events: Events,
+        instances: dict[int, Any],
+        root: Callable[[Event], Any],
+        find: Callable[[int], Any],
+        refuse: Callable[[Request, Any], bytes],
+        fail: Callable[[Event, BaseException], str],
+    ) -> None:
+        self._events = events
+        self._instances = instances
+        self._root = root
+        self._find = find
+        self._refuse = refuse
+        self._fail = fail
+
+    def run(
+        self, request: Request, connection: Any, mode: Any, runner: Any
+    ) -> tuple[bytes, Optional[Event]]:
+        """Run the handler of an event from its beginning to its end.
+
+        Args:
+            request: a HandleEvent.
+            connection: that it came on.
+            mode: takes the handler's PDK calls to Kong and waits for the answers.
+            runner: the mode's own handle of whatever this runs in.
+
+        Returns:
+            The last reply (b"" if there is none to give) and the event, whose ``connection`` and
+            ``msgid`` say where it goes; None for an event that could not begin.
+        """
+        instance = self._instances.get(request.target)
+        if instance is None:
+            instance = self._find(request.target)
+        handler = None if instance is None else instance.handlers.get(request.value)
+        if handler is None:
+            return self._refuse(request, instance), None
+        event = Event(
+            self._events, instance, request.value, connection, request.msgid, mode, runner
+        )
+        failure: Optional[str] = None
+        try:
+            handler(self._root(event))
+        except HandlerExit:
+            pass
+        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
+            failure = self._fail(event, exc)
+        if not event.end():
+            return b"", event
+        if failure is None:
+            return encode_return(event.msgid, event.id), event
+        return encode_error(event.msgid, failure), event

@@ -1,12 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: freethreading_compatible=False
-"""The compiled codec: what ``_fallback`` does, in C, and the waiting of threads without the GIL.
+"""The compiled hot path: what ``_fallback`` does, in C, and the waiting of threads without the GIL.
 
 Longer than most files here because each layer below calls the one above it without leaving C:
-bytes -> requests (Decoder), values -> bytes (Writer), sockets (Connection), sleeping (Waiter, gate).
-The pure twin is the reference for behaviour; ``tests/parity`` holds the two to each other.
+bytes -> requests (Decoder), sleeping (Waiter, gate), sockets (Connection, Poller), values -> bytes
+(Writer), events and their dispatch (Event, Switch, Dispatcher). The pure twin is the reference for
+behaviour, and documents what both offer; ``tests/unit/codec`` holds the two to each other.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_NoMemory
 from cpython.float cimport PyFloat_AS_DOUBLE
@@ -17,14 +19,25 @@ from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove
-from posix.unistd cimport read
+from posix.unistd cimport close, read
 
 import os
 import socket
+import threading
 
 from . import _wire
 from ._wakeup import open_wakeup, send_wakeup
-from .exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ReplyLost
+from .exception import (
+    ConnectionClosed,
+    EventEnded,
+    HandlerExit,
+    MessageTooLarge,
+    NestingTooDeep,
+    PDKException,
+    ProtocolError,
+    ReplyLost,
+    ResponseSent,
+)
 
 
 cdef extern from "<poll.h>" nogil:
@@ -54,6 +67,16 @@ cdef extern from "_gate.h" nogil:
     int kp_gate_leave(void *who)
     void kp_gate_reset()
 
+cdef extern from "_poll.h" nogil:
+    ctypedef struct kp_state:
+        pass
+    int kp_change(kp_state *state, int expected, int wanted)
+    void kp_set(kp_state *state, int wanted)
+    int kp_poll_new()
+    int kp_poll_watch(int poller, int fd, int again, int once)
+    int kp_poll_drop(int poller, int fd)
+    int kp_poll_ready(int poller, int *fds, int size)
+
 cdef enum:
     READ_SIZE = 16384
     SHRINK_ABOVE = 262144  # an idle connection does not keep more than this
@@ -77,8 +100,16 @@ cdef enum:
     GOT_WRITE_ERROR = 4
     GOT_WRITE_TIMEOUT = 5
 
+# What a waiter's thread is doing with the connection that it reads.
+cdef enum:
+    READS_NONE = 0
+    ASLEEP = 1  # whoever wakes it may take the connection
+    READING = 2
+
 cdef int HANDLE_EVENT = _wire.HANDLE_EVENT
 cdef int STEP = _wire.STEP
+cdef int STEP_ERROR = _wire.STEP_ERROR
+cdef frozenset TERMINAL = _wire.TERMINAL
 cdef int SEND_TIMEOUT_MS = _wire.SEND_TIMEOUT_MS
 cdef bytes ENCODED_HANDLE_EVENT = _wire.METHOD_HANDLE_EVENT.encode()
 cdef bytes ENCODED_STEP = _wire.METHOD_STEP_PREFIX.encode()
@@ -92,6 +123,7 @@ cdef bytes EVENT_ID = _wire.EVENT_ID
 cdef bytes RETURN_DATA = _wire.RETURN_DATA
 
 
+@cython.freelist(64)
 cdef class Request:
     """One request of Kong; the kinds, and what target and value mean, are in ``_wire``."""
 
@@ -534,6 +566,8 @@ cdef class Waiter:
     cdef bint held
     cdef public bint gated
     cdef public object lost
+    cdef kp_state state
+    cdef object reading  # while the state is not READS_NONE
 
     def __cinit__(self):
         self.read_fd = self.write_fd = -1
@@ -568,6 +602,40 @@ cdef class Waiter:
             self.enter_gate()
         if lost:
             self.lost += 1
+
+    def take_reading(self):
+        """Take over the connection that the thread reads in its sleep, if it can be had."""
+        if not kp_change(&self.state, ASLEEP, READS_NONE):
+            return None
+        connection, self.reading = self.reading, None
+        return connection
+
+    def converse(self, Event event not None, bytes frame not None):
+        """Send a PDK call of an event that runs in this thread, and sleep until it is answered."""
+        return self.do_converse(event, frame)
+
+    cdef Request do_converse(self, Event event, bytes frame):
+        cdef Request request
+        cdef Connection connection
+        cdef dict waiting = event.events.waiting
+        event.waiting_since = event.events.ticks
+        waiting[event.id] = event
+        if type(event.connection) is not Connection or (<Connection>event.connection).borrowed:
+            return event.mode.converse(event, frame, None)
+        connection = <Connection>event.connection
+        try:
+            request = connection.exchange(frame, self)
+        except (ConnectionClosed, ProtocolError) as exc:
+            return event.mode.converse(event, b"", exc)
+        if (
+            request is not None
+            and (request.kind == STEP or request.kind == STEP_ERROR)
+            and request.target == event.id
+            and waiting.pop(event.id, None) is event
+        ):
+            event.msgid = request.msgid
+            return request
+        return event.mode.converse(event, b"", request)
 
     def release(self):
         """Leave the gate; for a thread that will not sleep on this waiter again."""
@@ -625,6 +693,9 @@ cdef class Connection(Decoder):
     cdef int fd
     cdef int failed  # errno of what failed
     cdef public bytes opening  # goes out in front of the first reply
+    cdef public bint borrowed  # another process reads it: one answer, and it is closed here
+    cdef public object stuck  # the peer does not read: what wakes those who wait to send
+    cdef int poller  # that it has been registered with, -1 if none
 
     def __init__(self, sock, max_message=_wire.MAX_MESSAGE, max_depth=_wire.MAX_DEPTH):
         Decoder.__init__(self, max_message, max_depth)
@@ -632,10 +703,23 @@ cdef class Connection(Decoder):
         self.sock = sock
         self.fd = sock.fileno()
         self.opening = b""
+        self.poller = -1
 
     def fileno(self):
         """The descriptor, -1 once closed."""
         return self.fd
+
+    cdef Request receive_once(self):
+        """As receive, without a second look at a socket that has just been read."""
+        cdef int got = GOT_SCAN
+        cdef int scanned = self.scan()
+        if scanned == SCAN_MORE:
+            got = self.read_some()
+            if got == GOT_SCAN:
+                scanned = self.scan()
+        if got != GOT_SCAN and got != GOT_WAKE:
+            self.fail(got)
+        return self.take(scanned)
 
     def receive(self):
         """Return the next request if it has arrived, else None; never blocks.
@@ -690,6 +774,9 @@ cdef class Connection(Decoder):
         Raises:
             ReplyLost: the peer is gone.
         """
+        return self.do_send_nowait(data, start)
+
+    cdef Py_ssize_t do_send_nowait(self, bytes data, Py_ssize_t start) except -1:
         cdef ssize_t count
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         while 0 <= start < size:
@@ -703,15 +790,18 @@ cdef class Connection(Decoder):
                 self.fail(GOT_WRITE_ERROR)
         return start
 
-    def exchange(self, bytes data not None, Waiter waiter not None):
+    cpdef object exchange(self, bytes data, Waiter waiter):
         """Send ``data`` if there is any, then block until a request arrives.
 
         Returns:
-            The request, or None when ``waiter`` was woken first.
+            The request, or None when ``waiter`` was woken first. Then somebody may have taken the
+            connection: see :meth:`Waiter.take_reading`.
 
         Raises:
             ConnectionClosed, ReplyLost, ProtocolError: as :meth:`send` and :meth:`receive`.
         """
+        if data is None or waiter is None:
+            raise TypeError("exchange wants bytes and a Waiter")
         cdef int got = GOT_SCAN
         cdef int scanned = SCAN_MORE
         cdef int lost
@@ -723,6 +813,7 @@ cdef class Connection(Decoder):
             data = self.with_opening(data)
             size = PyBytes_GET_SIZE(data)
         p = PyBytes_AS_STRING(data)
+        waiter.reading = self
         with nogil:
             lost = waiter.leave_gate()
             if size:
@@ -737,6 +828,7 @@ cdef class Connection(Decoder):
             waiter.lost += 1
         if got == GOT_WAKE:
             return None
+        waiter.reading = None
         if got != GOT_SCAN:
             self.fail(got)
         return self.take(scanned)
@@ -795,23 +887,33 @@ cdef class Connection(Decoder):
         """Sleep until there is something to read, and read it; GOT_WAKE if woken."""
         cdef pollfd fds[2]
         cdef int got
-        fds[0].fd = self.fd
+        cdef int count = 2
+        fds[0].fd = waiter.read_fd
         fds[0].events = POLLIN
-        fds[1].fd = waiter.read_fd
+        fds[1].fd = self.fd
         fds[1].events = POLLIN
+        kp_set(&waiter.state, ASLEEP)
         while True:
             fds[0].revents = fds[1].revents = 0
-            if poll(fds, 2, -1) < 0:
+            if poll(fds, count, -1) < 0:
                 if errno == EINTR:
                     continue
-                self.failed = errno
-                return GOT_READ_ERROR
-            if fds[1].revents:
+                if kp_change(&waiter.state, ASLEEP, READS_NONE):
+                    self.failed = errno
+                    return GOT_READ_ERROR
+                count = 1
+                continue
+            if fds[0].revents:
                 waiter.drain()
                 return GOT_WAKE
+            if not kp_change(&waiter.state, ASLEEP, READING):
+                count = 1  # somebody else reads it, and is about to wake us
+                continue
             got = self.read_some()
             if got != GOT_WAKE:
+                kp_set(&waiter.state, READS_NONE)
                 return got
+            kp_set(&waiter.state, ASLEEP)
 
     cdef int write_all(self, const char *p, Py_ssize_t size) noexcept nogil:
         cdef pollfd fds[1]
@@ -971,17 +1073,38 @@ cdef class Writer:
         return self.put(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef bytes result(self):
-        return PyBytes_FromStringAndSize(self.data, self.size)
+        global spare_writer
+        cdef bytes data = PyBytes_FromStringAndSize(self.data, self.size)
+        if self.capacity <= SPARE_CAPACITY:
+            spare_writer = self
+        return data
+
+
+cdef enum:
+    SPARE_CAPACITY = 16384
+
+cdef Writer spare_writer = None
+
+
+cdef Writer new_writer():
+    """The one that was used last, if nobody is using it."""
+    global spare_writer
+    cdef Writer writer = spare_writer
+    if writer is None:
+        return Writer.__new__(Writer)
+    spare_writer = None
+    writer.size = 0
+    return writer
 
 
 cdef Writer reply(object msgid):
-    cdef Writer writer = Writer.__new__(Writer)
+    cdef Writer writer = new_writer()
     writer.put_bytes(REPLY_HEAD)
     writer.put_value(msgid)
     return writer
 
 
-def encode_call(msgid, event_id, str function not None, tuple args not None):
+cpdef bytes encode_call(msgid, event_id, str function, tuple args):
     """The reply that has Kong run a PDK function and step with its result.
 
     Where a None stands before another argument they are padded, see ``_wire.pad_holes``.
@@ -989,11 +1112,14 @@ def encode_call(msgid, event_id, str function not None, tuple args not None):
     Raises:
         ArgumentError: an argument cannot be sent; names function and argument.
     """
-    cdef Writer writer = reply(msgid)
+    cdef Writer writer
     cdef Py_ssize_t count
     cdef Py_ssize_t index
     cdef object value
     cdef bint none = False
+    if function is None or args is None:
+        raise TypeError("encode_call wants the function's name and a tuple of arguments")
+    writer = reply(msgid)
     for value in args:
         if value is None:
             none = True
@@ -1021,7 +1147,7 @@ def encode_call(msgid, event_id, str function not None, tuple args not None):
     return writer.result()
 
 
-def encode_return(msgid, event_id):
+cpdef bytes encode_return(msgid, event_id):
     """The reply that says that the handler is done."""
     cdef Writer writer = reply(msgid)
     writer.put_bytes(RETURN_DATA)
@@ -1048,8 +1174,372 @@ def encode_error(msgid, text):
 
 def encode_notification(label, value):
     """A message to Kong that nobody answers."""
-    cdef Writer writer = Writer.__new__(Writer)
+    cdef Writer writer = new_writer()
     writer.put_bytes(NOTIFICATION_HEAD)
     writer.put_value(label)
     writer.put_value(value)
     return writer.result()
+
+
+# --- connections that nobody reads ---------------------------------------------------------------
+
+cdef enum:
+    READY_BATCH = 256
+
+
+cdef class Poller:
+    """Connections that nobody reads, watched until something arrives on them."""
+
+    cdef int fd
+    cdef dict parked  # descriptor to connection
+
+    def __cinit__(self, new_selector=None):
+        self.fd = kp_poll_new()
+        if self.fd < 0:
+            raise OSError(errno, os.strerror(errno))
+        self.parked = {}
+
+    def __init__(self, new_selector=None):
+        pass
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+
+    def fileno(self):
+        """A descriptor that is readable while a parked connection is."""
+        return self.fd
+
+    cdef int watch(self, Connection connection, bint once) except -1:
+        cdef bint again = connection.poller == self.fd
+        if connection.fd < 0 or self.fd < 0:
+            raise ValueError("closed already")
+        self.parked[connection.fd] = connection
+        connection.poller = self.fd
+        if kp_poll_watch(self.fd, connection.fd, again, once) < 0:
+            del self.parked[connection.fd]
+            connection.poller = -1
+            raise OSError(errno, os.strerror(errno))
+        return 0
+
+    def park(self, Connection connection not None):
+        """Watch a connection until :meth:`take_ready` finds it."""
+        self.watch(connection, True)
+
+    def keep(self, Connection connection not None):
+        """Watch a connection until it is forgotten, for :meth:`read_ready`."""
+        self.watch(connection, False)
+
+    def forget(self, Connection connection not None):
+        """Watch a connection no longer, if it was; to be called before it is closed."""
+        if connection.poller == self.fd and connection.fd >= 0:
+            connection.poller = -1
+            self.parked.pop(connection.fd, None)
+            # Closing does not end it where another process holds a duplicate.
+            kp_poll_drop(self.fd, connection.fd)
+
+    def take_ready(self):
+        """The connections on which something has arrived; they are watched no longer."""
+        cdef int fds[READY_BATCH]
+        cdef int i
+        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH)
+        cdef list ready = []
+        for i in range(count):
+            connection = self.parked.pop(fds[i], None)
+            if connection is not None:
+                ready.append(connection)
+        return ready
+
+    def read_ready(self, Events events not None, route, lose):
+        """Read what has arrived on parked connections, which stay parked."""
+        cdef int fds[READY_BATCH]
+        cdef int i
+        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH)
+        cdef Connection connection
+        cdef Request request
+        cdef Event event
+        for i in range(count):
+            connection = self.parked.get(fds[i])
+            if connection is None:
+                continue  # closed by what has just run
+            try:
+                request = connection.receive_once()
+                while request is not None:
+                    event = None
+                    if request.kind == STEP or request.kind == STEP_ERROR:
+                        event = events.waiting.pop(request.target, None)
+                    if event is not None:
+                        event.connection = connection
+                        event.msgid = request.msgid
+                        event.sleeper.switch(request)
+                    else:
+                        route(connection, request)
+                    if connection.size == connection.start:
+                        break
+                    request = connection.take(connection.scan())
+            except Exception as exc:  # no memory, say: one connection pays, the others go on
+                lose(connection, exc)
+
+    def close(self):
+        """Watch nothing any more."""
+        if self.fd >= 0:
+            close(self.fd)
+            self.fd = -1
+        self.parked = {}
+
+
+# --- events --------------------------------------------------------------------------------------
+
+cdef class Events:
+    """The events that wait for a step, by id; new ids; the time."""
+
+    cdef readonly dict waiting
+    cdef readonly bint lua_style
+    cdef public long ticks
+    cdef readonly long started
+    cdef int64_t following
+    cdef int64_t step
+
+    def __init__(self, int64_t first, int64_t step=1, bint lua_style=True):
+        self.waiting = {}
+        self.lua_style = lua_style
+        self.following = first
+        self.step = step
+
+    cpdef object next_id(self):
+        """A new id."""
+        cdef int64_t number = self.following
+        self.following = number + self.step
+        self.started += 1
+        return number
+
+
+@cython.freelist(64)
+cdef class Event:
+    """One phase of one request, from HandleEvent to its end."""
+
+    cdef readonly Events events
+    cdef readonly object id
+    cdef readonly object instance
+    cdef readonly object phase
+    cdef readonly object mode
+    cdef readonly object runner
+    cdef public object connection
+    cdef public object msgid
+    cdef public object sleeper
+    cdef public long waiting_since
+    cdef public bint over
+    cdef bint busy  # a thread is in the middle of a call, or of the end
+    cdef list turns  # locks of those that wait for theirs
+
+    def __init__(
+        self, Events events not None, instance, phase, connection, msgid, mode, runner
+    ):
+        self.begin(events, instance, phase, connection, msgid, mode, runner)
+
+    cdef int begin(
+        self, Events events, object instance, object phase, object connection, object msgid,
+        object mode, object runner,
+    ) except -1:
+        self.id = events.next_id()
+        self.events = events
+        self.instance = instance
+        self.phase = phase
+        self.connection = connection
+        self.msgid = msgid
+        self.mode = mode
+        self.runner = runner
+        return 0
+
+    cpdef object call(self, str function, tuple args):
+        """Have Kong run a PDK function."""
+        cdef Request step
+        cdef bytes frame
+        if function is None or args is None:
+            raise TypeError("call wants the function's name and a tuple of arguments")
+        self.take_turn()
+        try:
+            if self.over:
+                raise EventEnded(_wire.ended_text(function))
+            frame = encode_call(self.msgid, self.id, function, args)
+            if function in TERMINAL:
+                self.over = True
+                self.mode.send_last(self, frame)
+                raise ResponseSent(function)
+            if isinstance(self.runner, Waiter):
+                step = (<Waiter>self.runner).do_converse(self, frame)
+            elif isinstance(self.runner, Switch):
+                step = (<Switch>self.runner).do_converse(self, frame)
+            else:
+                step = self.mode.exchange(self, frame)
+        finally:
+            self.give_turn()
+        if step.kind == STEP_ERROR:
+            if self.events.lua_style:
+                return None, step.value
+            raise PDKException(f"{function}: {step.value}")
+        return (step.value, None) if self.events.lua_style else step.value
+
+    cpdef bint end(self) except -1:
+        """End the event; False if it was over already."""
+        self.take_turn()
+        over, self.over = self.over, True
+        self.give_turn()
+        return not over
+
+    cdef int take_turn(self) except -1:
+        """Wait until no other thread is in the middle of a call.
+
+        The GIL keeps this short way consistent: nothing in it runs Python code. Most events have
+        one thread only, and need no lock at all.
+        """
+        lock = None
+        while self.busy:
+            if lock is None:
+                lock = threading.Lock()
+                lock.acquire()
+                if self.turns is None:
+                    self.turns = []
+                continue  # Python code has run: look again
+            self.turns.append(lock)
+            try:
+                lock.acquire()  # released by the one before, who leaves `busy` set for us
+            except BaseException:
+                if lock in self.turns:
+                    self.turns.remove(lock)
+                else:
+                    self.give_turn()
+                raise
+            return 0
+        self.busy = True
+        return 0
+
+    cdef int give_turn(self) except -1:
+        if self.turns:
+            self.turns.pop(0).release()
+        else:
+            self.busy = False
+        return 0
+
+
+cdef class Namespace:
+    """One place in the ``kong`` tree, bound to what makes its calls."""
+
+    cdef readonly object _caller
+
+    def __init__(self, caller):
+        self._caller = caller
+
+
+cdef class Child:
+    """An attribute of a namespace: the namespace below it, bound to the same caller."""
+
+    cdef readonly object kind
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __get__(self, Namespace instance, owner):
+        return self if instance is None else self.kind(instance._caller)
+
+    def __set__(self, Namespace instance, value):
+        raise AttributeError("the names of the PDK cannot be set")
+
+
+@cython.final
+cdef class Switch:
+    """How a handler sleeps in a greenlet: by a switch to the one that reads the connections."""
+
+    cdef object switch
+    cdef object current
+    cdef object ident
+    cdef object thread
+
+    def __init__(self, switch, current, ident):
+        self.switch = switch
+        self.current = current
+        self.ident = ident
+        self.thread = ident()
+
+    def converse(self, Event event not None, bytes frame not None):
+        """Send a PDK call and let other greenlets run until its answer is there."""
+        return self.do_converse(event, frame)
+
+    cdef Request do_converse(self, Event event, bytes frame):
+        cdef Connection connection
+        cdef Py_ssize_t sent = 0
+        cdef Request step
+        if self.ident() != self.thread:
+            raise PDKException(_wire.FOREIGN_THREAD)
+        if type(event.connection) is Connection:
+            connection = <Connection>event.connection
+            if not (connection.stuck or connection.opening or connection.borrowed):
+                try:
+                    sent = connection.do_send_nowait(frame, 0)
+                except ReplyLost as exc:
+                    event.mode.lose(connection, exc)
+                    event.mode.abandon(event, f"Kong is gone: {exc}")
+        if sent < PyBytes_GET_SIZE(frame):
+            event.mode.send_rest(event, frame, sent)
+        event.sleeper = self.current()
+        event.waiting_since = event.events.ticks
+        event.events.waiting[event.id] = event
+        interrupt = None
+        while True:
+            try:
+                step = self.switch()
+                break
+            except BaseException as exc:
+                # A gevent.Timeout of the plugin's, say. Kong is still going to answer, and no other
+                # call can be made before: it takes effect then.
+                interrupt = interrupt or exc
+        if step is None:
+            event.mode.end_given_up(event)
+        if interrupt is not None:
+            raise interrupt
+        return step
+
+
+cdef class Dispatcher:
+    """Runs the handlers of events."""
+
+    cdef Events events
+    cdef dict instances
+    cdef object root
+    cdef object find
+    cdef object refuse
+    cdef object fail
+
+    def __init__(self, Events events not None, dict instances not None, root, find, refuse, fail):
+        self.events = events
+        self.instances = instances
+        self.root = root
+        self.find = find
+        self.refuse = refuse
+        self.fail = fail
+
+    def run(self, Request request not None, connection, mode, runner):
+        """Run the handler of an event from its beginning to its end."""
+        cdef Event event
+        cdef object handler = None
+        cdef object failure = None
+        instance = self.instances.get(request.target)
+        if instance is None:
+            instance = self.find(request.target)
+        if instance is not None:
+            handler = (<dict>instance.handlers).get(request.value)
+        if handler is None:
+            return self.refuse(request, instance), None
+        event = Event.__new__(Event)
+        event.begin(self.events, instance, request.value, connection, request.msgid, mode, runner)
+        try:
+            handler(self.root(event))
+        except HandlerExit:
+            pass
+        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
+            failure = self.fail(event, exc)
+        if not event.end():
+            return b"", event
+        if failure is None:
+            return encode_return(event.msgid, event.id), event
+        return encode_error(event.msgid, failure), event

@@ -24,6 +24,7 @@ STEP = 2  # target: event id, value: the result of the PDK call
 STEP_ERROR = 3  # target: event id, value: the error text of the PDK call
 CALL = 4  # target: method, value: list of arguments
 IGNORE = 5  # a notification: nothing to answer
+STEPS = (STEP, STEP_ERROR)
 
 METHOD_HANDLE_EVENT = "plugin.HandleEvent"
 METHOD_STEP_PREFIX = "plugin.Step"
@@ -37,6 +38,9 @@ CALL_METHOD = NIL + b"\x82\xa4Data\x82\xa6Method"  # nil, {Data: {Method: functi
 CALL_ARGS = b"\xa4Args"  # Args: [...]}
 EVENT_ID = b"\xa7EventId"  # EventId: id}
 RETURN_DATA = NIL + b"\x82\xa4Data\xa3ret"  # nil, {Data: "ret"
+
+#: Functions that answer the client: the event ends in Kong, and no step follows.
+TERMINAL = frozenset(("kong.response.exit", "kong.response.error"))
 
 #: Default bound of one message, bytes. Bodies of 64 MiB are the largest that Kong is known to be
 #: configured for; the double leaves room for the envelope and for maps around them.
@@ -77,6 +81,18 @@ def check_arguments(function: str, args: tuple[Any, ...]) -> None:
     """Raise ArgumentError for more arguments than a call can have."""
     if len(args) > 0xFFFF:
         raise ArgumentError(f"{function}: {len(args)} arguments are too many for one call")
+
+
+#: The text of the error for a PDK call of a greenlet's event in another thread.
+FOREIGN_THREAD = "with gevent, PDK calls cannot be made from other threads"
+
+
+def ended_text(function: str) -> str:
+    """The text of the error for a PDK call that comes too late."""
+    return (
+        f"{function}: this event is over; the kong object is of no use after the end of its "
+        f"handler, kong.response.exit or kong.response.error"
+    )
 
 
 def start_error(byte: int) -> ProtocolError:

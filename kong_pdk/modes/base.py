@@ -17,15 +17,12 @@ from ..server.loop import TICK, Loop
 
 logger = logging.getLogger("kong_pdk.server")
 
-_STEPS = (_wire.STEP, _wire.STEP_ERROR)
-
 
 class BaseMode(abc.ABC):
     """A way to run handlers.
 
-    A mode adds :meth:`route`, which runs or resumes what a request is for, ``exchange`` and
-    ``send_last`` for events (:class:`kong_pdk.runtime.events.Mode`), :meth:`give_up` and
-    :meth:`is_busy`.
+    A mode adds :meth:`route`, which runs or resumes what a request is for, what events ask of it
+    (:class:`kong_pdk.runtime.events.Mode`), :meth:`give_up` and :meth:`is_busy`.
 
     Args:
         service: answers the requests.
@@ -42,8 +39,8 @@ class BaseMode(abc.ABC):
         self.service = service
         self.loop = loop
         self.config = config
+        self.events = service.events
         self.waiting = service.events.waiting
-        self.ticks = 0
 
     @classmethod  # noqa: B027 (not abstract: threads need nothing)
     def prepare(cls) -> None:
@@ -77,7 +74,7 @@ class BaseMode(abc.ABC):
 
     def tick(self, tick: int) -> None:
         """Give up the events that have waited too long for a step."""
-        self.ticks = tick
+        self.events.ticks = tick
         late = tick - self.config.event_timeout / TICK
         for event_id, event in self.waiting.copy().items():  # others change it meanwhile
             if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
@@ -95,7 +92,7 @@ class BaseMode(abc.ABC):
 
     def find_waiting(self, request: Request) -> Optional[Event]:
         """The event whose step this is, for the caller to resume; None if it is no such step."""
-        if request.kind not in _STEPS:
+        if request.kind not in _wire.STEPS:
             return None
         return self.waiting.pop(request.target, None)
 

@@ -14,6 +14,7 @@ The only module that imports gevent. Needs the extra ``kong-pdk[gevent]``.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import runpy
@@ -22,9 +23,9 @@ import sys
 from typing import Any, Optional
 
 from .. import _wire
-from .._codec import Connection, Request
+from .._codec import Connection, Request, Switch
 from ..config import ServerConfig
-from ..exception import ConfigError, PDKException, ReplyLost
+from ..exception import ConfigError, ReplyLost
 from ..runtime.events import Event
 from ..runtime.service import Service
 from ..server.loop import STOPPING_TICK, TICK, Loop
@@ -58,6 +59,8 @@ main()
 
 _READ = 1  # gevent's loops take events as libev's numbers
 
+_thread_ident = gevent.monkey.get_original("_thread", "get_ident")
+
 
 class Mode(BaseMode):
     """Runs handlers in greenlets; see :class:`kong_pdk.modes.base.BaseMode`."""
@@ -72,7 +75,9 @@ class Mode(BaseMode):
         self._hub = gevent.get_hub()
         self._idle: list[Any] = []  # greenlets that wait for work
         self._running = 0
-        self._stuck: dict[Connection, Any] = {}  # whose peer does not read; set when it goes on
+        # The hub's own switch only adds a look for a hook that no greenlet of today has.
+        to_hub = functools.partial(greenlet.greenlet.switch, self._hub)
+        self._switch = Switch(to_hub, greenlet.getcurrent, _thread_ident)
         self._ended = gevent.event.Event()
         self._failure: Optional[BaseException] = None
 
@@ -101,22 +106,24 @@ class Mode(BaseMode):
     def drive(self) -> None:
         """Let the hub turn the loop until it has ended."""
         loop = self._hub.loop
-        self._hub_turns = [
-            loop.io(self.loop.fileno(), _READ),
-            loop.timer(TICK, TICK),
-            loop.timer(STOPPING_TICK, STOPPING_TICK),
-        ]
+        turn, ready = loop.io(self.loop.fileno(), _READ), loop.io(self.loop.parked_fd, _READ)
+        ticks, self._stopping = loop.timer(TICK, TICK), loop.timer(STOPPING_TICK, STOPPING_TICK)
         self.loop.start(self)
-        for watcher in self._hub_turns[:2]:
-            watcher.start(self._turn)
+        turn.start(self._turn)
+        ready.start(self._read)
+        ticks.start(self._turn)
         try:
             self._ended.wait()
         finally:
-            for watcher in self._hub_turns:
+            for watcher in (turn, ready, ticks, self._stopping):
                 watcher.stop()
                 watcher.close()
         if self._failure is not None:
             raise self._failure
+
+    def _read(self) -> None:
+        """Called by the hub: something has arrived on connections."""
+        self.loop.read_kept(self.events)
 
     def _turn(self) -> None:
         """Called by the hub; whatever escapes from here would only be printed."""
@@ -125,8 +132,8 @@ class Mode(BaseMode):
         try:
             if not self.loop.turn(0):
                 self._ended.set()
-            elif self.loop.stopping and not self._hub_turns[2].active:
-                self._hub_turns[2].start(self._turn)
+            elif self.loop.stopping and not self._stopping.active:
+                self._stopping.start(self._turn)
         except BaseException as exc:
             self._failure = exc
             self._ended.set()
@@ -137,7 +144,7 @@ class Mode(BaseMode):
         if event is not None:
             event.connection = connection
             event.msgid = request.msgid
-            event.runner.switch(request)
+            event.sleeper.switch(request)
             return
         runner = self._idle.pop() if self._idle else greenlet.greenlet(self._work, self._hub)
         runner.switch((connection, request))
@@ -148,7 +155,7 @@ class Mode(BaseMode):
 
     def give_up(self, event: Event) -> None:
         """Switch to the event's greenlet with nothing."""
-        event.runner.switch(None)
+        event.sleeper.switch(None)
 
     # --- in greenlets ----------------------------------------------------------------------------
 
@@ -173,7 +180,7 @@ class Mode(BaseMode):
         if request.kind != _wire.HANDLE_EVENT:
             reply = self.service.answer(request)
         else:
-            reply, event = self.service.run_event(request, connection, self, None)
+            reply, event = self.service.run_event(request, connection, self, self._switch)
             if event is not None:
                 if event.connection is None:
                     return
@@ -181,24 +188,26 @@ class Mode(BaseMode):
         if reply:
             self._send(connection, reply)
 
-    def _send(self, connection: Connection, frame: bytes) -> Optional[ReplyLost]:
+    def _send(self, connection: Connection, frame: bytes, sent: int = 0) -> Optional[ReplyLost]:
         """Send a reply, waiting while the peer does not read; returns what went wrong."""
         try:
             # Replies to a peer that does not wait for them must not mix.
-            while connection in self._stuck:
-                self._stuck[connection].wait()
-            if connection.opening:
+            while connection.stuck is not None and not sent:
+                connection.stuck.wait()
+            if connection.opening and not sent:
                 frame, connection.opening = connection.opening + frame, b""
-            sent = connection.send_nowait(frame)
+            sent = connection.send_nowait(frame, sent)
             if sent < len(frame):
-                self._send_rest(connection, frame, sent)
+                self._send_slowly(connection, frame, sent)
         except ReplyLost as exc:
             self.lose(connection, exc)
             return exc
+        if connection.borrowed:
+            connection.close()
         return None
 
-    def _send_rest(self, connection: Connection, frame: bytes, sent: int) -> None:
-        done = self._stuck[connection] = gevent.event.Event()
+    def _send_slowly(self, connection: Connection, frame: bytes, sent: int) -> None:
+        done = connection.stuck = gevent.event.Event()
         try:
             while sent < len(frame):
                 fd = connection.fileno()
@@ -215,36 +224,17 @@ class Mode(BaseMode):
             self.loop.close(connection)
             raise
         finally:
-            del self._stuck[connection]
+            connection.stuck = None
             done.set()
 
     # --- for events ------------------------------------------------------------------------------
 
-    def exchange(self, event: Event, frame: bytes) -> Request:
-        """Send a PDK call and let other greenlets run until its answer is there."""
-        if gevent.get_hub() is not self._hub:
-            raise PDKException("with gevent, PDK calls cannot be made from other threads")
+    def send_rest(self, event: Event, frame: bytes, sent: int) -> None:
+        """Send what has not gone out of a PDK call."""
         assert event.connection is not None
-        lost = self._send(event.connection, frame)
+        lost = self._send(event.connection, frame, sent)
         if lost is not None:
             self.abandon(event, f"Kong is gone: {lost}")
-        event.runner = greenlet.getcurrent()
-        event.waiting_since = self.ticks
-        self.waiting[event.id] = event
-        interrupt: Optional[BaseException] = None
-        while True:
-            try:
-                step: Optional[Request] = self._hub.switch()
-                break
-            except BaseException as exc:
-                # A gevent.Timeout of the plugin's, say. Kong is still going to answer, and no other
-                # call can be made before: it takes effect then.
-                interrupt = interrupt or exc
-        if step is None:
-            self.end_given_up(event)
-        if interrupt is not None:
-            raise interrupt
-        return step
 
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send the call that ends the request in Kong."""

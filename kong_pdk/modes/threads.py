@@ -3,12 +3,13 @@
 The thread that runs an event also reads the connection that the event's last request came on: it
 sends its PDK call there and sleeps on that connection and on its own waiter, because the next step
 nearly always comes back on the same one. When the event is over it lingers on the connection, ready
-for the next event there. So in the usual case nothing is handed from one thread to another.
+for the next event there. So in the usual case nothing is handed from one thread to another, and
+nothing of this file runs but :meth:`Runner.run`.
 
-The other cases: a step of another event is delivered to the thread that waits for it, together with
-the connection; anything else that needs a thread goes, with its connection, to an idle one, a new
-one, or the queue. Steps never need a free thread. A thread that is woken for something else parks
-the connection that it was reading.
+The other case: what arrives is for another thread. Then that one gets the request together with the
+connection, and its own connection is taken over in exchange, so that each is read by somebody again
+with one thread woken. Steps never need a free thread. A thread that is woken by somebody who has no
+use for its connection parks that.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import collections
 import logging
 import threading
 import time
-from typing import Optional
+from typing import Optional, Union, cast
 
 from .. import _wire
 from .._codec import Connection, Request, Waiter
@@ -27,6 +28,7 @@ from ..runtime.events import Event
 from ..runtime.service import Service
 from ..server.loop import Loop
 from .base import BaseMode
+from .gating import Gating
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -36,6 +38,8 @@ LINGER = 0.25
 
 #: How long a stop waits for the `finally` blocks of handlers whose events it has ended, seconds.
 UNWIND = 1.0
+
+Work = tuple[Optional[Connection], Optional[Request]]
 
 
 class Mode(BaseMode):
@@ -51,40 +55,35 @@ class Mode(BaseMode):
 
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
         super().__init__(service, loop, config)
-        self.gating = Gating()
+        self.gating = Gating(service.events)
         self._stopping = False
-        self._lock = threading.Lock()  # of the number of threads, and of the queue
-        self._threads: set[_Thread] = set()
+        self._lock = threading.Lock()  # of the number of threads
+        self._runners: set[Runner] = set()
         self._started = 0
         self._queue: collections.deque[tuple[Connection, Request]] = collections.deque()
-        # Idle threads, coldest first: a thread without a connection, or the one that has lingered
-        # longest, is the first to get other work.
-        self._idle: collections.OrderedDict[_Thread, None] = collections.OrderedDict()
+        # Idle threads: those without a connection, and those that linger on one, longest first.
+        # Whoever pops a thread may give it work; a dict lets only one do so.
+        self._free: dict[Runner, bool] = {}
+        self._lingering: dict[Runner, bool] = {}
 
     # --- for the loop ----------------------------------------------------------------------------
 
     def route(self, connection: Connection, request: Request) -> None:
         """Hand a request, with its connection, to the thread that it is for."""
-        if self.deliver(connection, request):
-            return
-        with self._lock:
-            thread = (
-                self._claim(idle_before=time.monotonic() - LINGER)
-                or self._start_thread()
-                or self._claim()
-            )
-            if thread is None:
-                self._queue.append((connection, request))
-                return
-        thread.hand_over(connection, request)
-
-    def deliver(self, connection: Connection, request: Request) -> bool:
-        """Hand a step to the thread whose event waits for it; False if it is no such step."""
         event = self.find_waiting(request)
-        if event is None:
-            return False
-        event.runner.hand_over(connection, request)
-        return True
+        if event is not None:
+            event.runner.hand_over(connection, request)
+            return
+        runner = (
+            self._claim_free()
+            or self._claim_lingering(idle_before=time.monotonic() - LINGER)
+            or self._start_runner()
+            or self._claim_lingering()
+        )
+        if runner is not None:
+            runner.hand_over(connection, request)
+        else:
+            self._put_into_queue(connection, request)
 
     def give_up(self, event: Event) -> None:
         """Wake the event's thread with nothing."""
@@ -98,196 +97,276 @@ class Mode(BaseMode):
 
     def is_busy(self, connected: bool) -> bool:
         """Whether any thread is at work or any request waits for one."""
-        at_rest = len(self._idle) + (0 if connected else len(self.waiting))
-        return len(self._threads) > at_rest or bool(self._queue)
+        at_rest = len(self._free) + len(self._lingering) + (0 if connected else len(self.waiting))
+        return len(self._runners) > at_rest or bool(self._queue)
 
     def stop(self) -> None:
         """End idle threads, and give up waiting events; wait a moment for those threads."""
-        with self._lock:
-            self._stopping = True
+        self._stopping = True
         super().stop()
         self._end_idle(float("inf"))
         deadline = time.monotonic() + UNWIND
-        for thread in list(self._threads):
-            thread.join(max(0.0, deadline - time.monotonic()))
+        for runner in list(self._runners):
+            runner.thread.join(max(0.0, deadline - time.monotonic()))
 
-    # --- for the threads -------------------------------------------------------------------------
+    # --- idle threads ----------------------------------------------------------------------------
 
-    def _claim(self, idle_before: float = float("inf")) -> Optional[_Thread]:
-        """Take the coldest idle thread; whoever gets it must hand something over to it.
-
-        The caller holds the lock.
-        """
-        thread = next(iter(self._idle), None)
-        if thread is None or thread.idle_since > idle_before:
+    def _claim_free(self) -> Optional[Runner]:
+        """Take the thread without a connection that was busy last."""
+        try:
+            return self._free.popitem()[0]
+        except KeyError:
             return None
-        del self._idle[thread]
-        return thread
 
-    def _start_thread(self) -> Optional[_Thread]:
-        """A new thread, unless there are enough, or the system gives none. The caller has the lock.
+    def _claim_lingering(self, idle_before: float = float("inf")) -> Optional[Runner]:
+        """Take the thread that has lingered longest."""
+        while True:
+            try:
+                runner = next(iter(self._lingering), None)
+            except RuntimeError:  # changed by another thread meanwhile
+                continue
+            if runner is None or runner.idle_since > idle_before:
+                return None
+            if self._lingering.pop(runner, False):
+                return runner
+
+    def _start_runner(self) -> Optional[Runner]:
+        """A new thread, unless there are enough, or the system gives none.
 
         The first one must be had: without any, nobody would ever look into the queue.
         """
-        if len(self._threads) >= self.config.threads:
-            return None
-        thread = _Thread(self, self._started)
-        try:
-            thread.start()
-        except RuntimeError as exc:
-            thread.waiter.close()
-            if not self._threads:
-                raise
-            logger.error("no further thread: %s (%d are running)", exc, len(self._threads))
-            return None
-        self._started += 1
-        self._threads.add(thread)
-        return thread
+        with self._lock:
+            if len(self._runners) >= self.config.threads:
+                return None
+            runner = Runner(self, self._started)
+            try:
+                runner.thread.start()
+            except RuntimeError as exc:
+                runner.close()
+                if not self._runners:
+                    raise
+                logger.error("no further thread: %s (%d are running)", exc, len(self._runners))
+                return None
+            self._started += 1
+            self._runners.add(runner)
+        return runner
 
     def _end_idle(self, idle_before: float) -> None:
         """End the threads that have been idle since before a time."""
-        with self._lock:
-            cold = [thread for thread in self._idle if thread.last_event <= idle_before]
-            for thread in cold:
-                del self._idle[thread]
-        for thread in cold:
-            thread.hand_over(None, None)
+        for idle in (self._free, self._lingering):
+            for runner in idle.copy():
+                if runner.idle_since <= idle_before and idle.pop(runner, False):
+                    runner.hand_over(None, None)
 
-    def _enter_idle(
-        self, thread: _Thread, lingers: bool
-    ) -> Optional[tuple[Optional[Connection], Optional[Request]]]:
-        """Register as idle, unless there is something to do, or to end: then that is returned."""
-        with self._lock:
-            if self._queue:
-                return self._queue.popleft()
-            if self._stopping:
-                return None, None
-            thread.last_event = time.monotonic()
-            thread.idle_since = thread.last_event if lingers else 0.0
-            self._idle[thread] = None
-            if not lingers:
-                self._idle.move_to_end(thread, last=False)
-        return None
+    def _put_into_queue(self, connection: Connection, request: Request) -> None:
+        """Let a request wait for a thread."""
+        self._queue.append((connection, request))
+        # One that has become idle meanwhile has not seen it.
+        runner = self._claim_free() or self._claim_lingering()
+        if runner is not None:
+            runner.hand_over(*self._take_from_queue())
 
-    def _leave_idle(self, thread: _Thread) -> bool:
-        """Take oneself out of the idle ones; False if somebody has claimed the thread first."""
-        with self._lock:
-            if thread not in self._idle:
-                return False
-            del self._idle[thread]
-            return True
+    def _take_from_queue(self) -> Work:
+        try:
+            return self._queue.popleft()
+        except IndexError:
+            return None, None
 
-    def _ended(self, thread: _Thread) -> None:
+    # --- for the threads -------------------------------------------------------------------------
+
+    def rest(self, runner: Runner, connection: Optional[Connection], reply: bytes) -> Work:
+        """Send a thread's last reply and let it be idle until there is something to do.
+
+        Returns:
+            The next request and its connection; twice None if the thread is to end.
+        """
+        idle = self._free if connection is None else self._lingering
+        runner.idle_since = time.monotonic()
+        idle[runner] = True
+        if self._queue or self._stopping:  # looked at after that, so that nobody waits unseen
+            return self._rest_no_longer(runner, idle, connection, reply)
+        request = None
+        if connection is None:
+            runner.wait()
+        else:
+            try:
+                request = connection.exchange(reply, runner)
+            except (ConnectionClosed, ProtocolError) as exc:
+                self.lose(connection, exc)
+                if idle.pop(runner, False):
+                    return self.rest(runner, None, b"")
+                runner.wait()
+        if request is None:
+            runner.park_reading()
+            return runner.take()
+        if idle.pop(runner, False):
+            return connection, request
+        # Claimed at this moment: what to do instead is on its way, or there already.
+        assert connection is not None
+        self.route(connection, request)
+        runner.wait()
+        return runner.take()
+
+    def _rest_no_longer(
+        self,
+        runner: Runner,
+        idle: dict[Runner, bool],
+        connection: Optional[Connection],
+        reply: bytes,
+    ) -> Work:
+        """Take what waits for a thread, or end, in place of being idle."""
+        if connection is not None and self.send(connection, reply):
+            self.give_back(connection)
+        if not idle.pop(runner, False):  # claimed already
+            runner.wait()
+            return runner.take()
+        work = self._take_from_queue()
+        if work[0] is None and not self._stopping:
+            return self.rest(runner, None, b"")
+        return work
+
+    def pass_on(
+        self, connection: Connection, request: Request, event: Optional[Event] = None
+    ) -> Optional[Connection]:
+        """Hand over, from a thread that reads a connection, what is for another one.
+
+        Args:
+            connection: that it reads.
+            request: that has arrived there.
+            event: that has been found waiting for it.
+
+        Returns:
+            The connection that the thread is to read from now on.
+        """
+        event = event or self.find_waiting(request)
+        if event is not None:
+            runner: Optional[Runner] = event.runner
+        elif request.kind in _wire.STEPS:  # nobody waits for it: that is soon said
+            reply = self.service.answer(request)
+            return connection if not reply or self.send(connection, reply) else None
+        else:
+            runner = self._claim_free() or self._claim_lingering() or self._start_runner()
+        if runner is None:
+            self._put_into_queue(connection, request)
+            return None
+        reading = runner.take_reading()
+        runner.hand_over(connection, request)
+        return reading
+
+    def ended(self, runner: Runner) -> None:
+        """Note that a thread is at its end."""
         with self._lock:
-            self._threads.discard(thread)
+            self._runners.discard(runner)
+
+    def send(self, connection: Connection, frame: bytes) -> bool:
+        """Send a reply; False, and the connection is closed, if nobody is there to read it."""
+        try:
+            if frame:
+                connection.send(frame)
+        except ConnectionClosed as exc:
+            self.lose(connection, exc)
+            return False
+        if connection.borrowed:
+            connection.close()
+            return False
+        return True
 
     # --- for events ------------------------------------------------------------------------------
 
     def exchange(self, event: Event, frame: bytes) -> Request:
         """Send a PDK call and wait, wherever its answer arrives."""
-        thread: _Thread = event.runner
-        connection = event.connection
-        waiting = self.waiting
-        event.waiting_since = self.ticks
-        waiting[event.id] = event
-        assert connection is not None
+        return cast(Request, event.runner.converse(event, frame))
+
+    def converse(
+        self, event: Event, frame: bytes, arrived: Union[Request, Exception, None]
+    ) -> Request:
+        """Go on with an exchange in which something rare has happened.
+
+        Args:
+            event: it is in ``waiting``, unless somebody has taken it from there.
+            frame: what has not been sent yet.
+            arrived: on the event's connection: another request, or an error; None if the thread has
+                been woken, or nothing has been sent yet.
+        """
+        runner: Runner = event.runner
+        connection: Optional[Connection] = event.connection
         request: Optional[Request] = None
-        try:
-            request = connection.exchange(frame, thread.waiter)
-        except (ConnectionClosed, ProtocolError) as exc:
-            # Kong may close a connection and step on another, but not if it has missed our call.
-            self.lose(connection, exc)
-            connection = None
-            if isinstance(exc, ReplyLost) and waiting.pop(event.id, None) is event:
-                self.abandon(event, f"Kong is gone: {exc}")
-            thread.waiter.wait()
-        while True:
-            if request is None:  # woken: somebody else has taken the event out of `waiting`
-                if connection is not None:
-                    self.give_back(connection)
-                event.connection, step = thread.take()
-                if step is None:
-                    self.end_given_up(event)
-                event.msgid = step.msgid
-                return step
+        if frame:
+            self._send_borrowed(event, frame)
+            runner.wait()
+        elif isinstance(arrived, Exception):
+            assert connection is not None
+            self._lose_under(event, connection, arrived)
+            runner.wait()
+        else:
+            request = arrived
+        while request is not None:  # for somebody else
+            assert connection is not None
             other = self.find_waiting(request)
             if other is event:
-                event.msgid = request.msgid
+                event.connection, event.msgid = connection, request.msgid
                 return request
-            assert connection is not None
-            if other is not None:
-                other.runner.hand_over(connection, request)
-            else:
-                self.route(connection, request)
-            connection = request = None
-            thread.waiter.wait()
+            connection = self.pass_on(connection, request, other)
+            request = None if connection is None else self._read_on(connection, runner)
+            if connection is None:
+                runner.wait()
+        runner.park_reading()
+        event.connection, step = runner.take()
+        if step is None:
+            self.end_given_up(event)
+        event.msgid = step.msgid
+        return step
+
+    def _read_on(self, connection: Connection, runner: Runner) -> Optional[Request]:
+        """Sleep on a connection that has been taken over; None if the thread has been woken."""
+        try:
+            return connection.exchange(b"", runner)
+        except (ConnectionClosed, ProtocolError) as exc:
+            self.lose(connection, exc)
+            runner.wait()
+            return None
+
+    def _lose_under(self, event: Event, connection: Connection, exc: Exception) -> None:
+        """Close the connection that a PDK call was sent on, or was to be."""
+        self.lose(connection, exc)
+        # Kong may close a connection and step on another, but not if it has missed our call.
+        if isinstance(exc, ReplyLost) and self.waiting.pop(event.id, None) is event:
+            self.abandon(event, f"Kong is gone: {exc}")
+
+    def _send_borrowed(self, event: Event, frame: bytes) -> None:
+        """Answer on a connection that another process reads."""
+        connection, event.connection = event.connection, None
+        if connection is None:
+            return
+        try:
+            connection.send(frame)
+        except ConnectionClosed as exc:
+            self._lose_under(event, connection, exc)
+        connection.close()
 
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send the call that ends the request in Kong."""
         assert event.connection is not None
         self.send(event.connection, frame)
 
-    def send(self, connection: Connection, frame: bytes) -> bool:
-        """Send a reply; False, and the connection is closed, if nobody is there to read it."""
-        try:
-            connection.send(frame)
-        except ConnectionClosed as exc:
-            self.lose(connection, exc)
-            return False
-        return True
 
+class Runner(Waiter):
+    """A thread that answers requests until it has had nothing to do for a while, and its sleep.
 
-class Gating:
-    """Knows which handlers block, so that they go around the compiled codec's gate.
+    Args:
+        mode: gives it work.
+        number: for its name.
 
-    A handler that blocks inside the gate holds up all others until the gate is opened behind its
-    back. Where that happens to a good part of a plugin's events in one phase, the next ones are run
-    without it for a while.
+    Attributes:
+        idle_since: when it last had something to do.
     """
 
-    MIN_BLOCKS = 8
-    MIN_SHARE = 1 / 16
-    UNGATED_EVENTS = 1024
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[int, str], list[int]] = {}  # events, blocks
-        self._around: dict[tuple[int, str], int] = {}  # events left
-
-    def start_window(self) -> None:
-        """Forget what was seen; called about once a second."""
-        self._seen = {}
-
-    def goes_around(self, key: tuple[int, str]) -> bool:
-        """Whether the next event of an instance and phase runs without the gate."""
-        left = self._around.get(key, 0) if self._around else 0
-        if left > 1:
-            self._around[key] = left - 1
-        elif left:
-            self._around.pop(key, None)
-        return left > 0
-
-    def note(self, key: tuple[int, str], blocked: bool) -> None:
-        """Note the end of an event that had passed the gate."""
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._seen[key] = [0, 0]
-        seen[0] += 1
-        if blocked:
-            seen[1] += 1
-            if seen[1] >= self.MIN_BLOCKS and seen[1] >= seen[0] * self.MIN_SHARE:
-                self._around[key] = self.UNGATED_EVENTS
-
-
-class _Thread(threading.Thread):
-    """A thread that answers requests until it has had nothing to do for a while."""
-
     def __init__(self, mode: Mode, number: int) -> None:
-        super().__init__(name=f"kong-pdk-{number}", daemon=True)
+        super().__init__()
         self.mode = mode
-        self.waiter = Waiter()
-        self.idle_since = 0.0  # 0: reads no connection, free to be claimed at once
-        self.last_event = 0.0
-        self._given: tuple[Optional[Connection], Optional[Request]] = (None, None)
+        self.thread = threading.Thread(target=self.run, name=f"kong-pdk-{number}", daemon=True)
+        self.idle_since = 0.0
+        self._given: Work = (None, None)
 
     def hand_over(self, connection: Optional[Connection], request: Optional[Request]) -> None:
         """Wake the thread with something to do, or with nothing: time to give up.
@@ -295,83 +374,52 @@ class _Thread(threading.Thread):
         Only for whoever has claimed the thread, or has taken its event out of ``waiting``.
         """
         self._given = (connection, request)
-        self.waiter.wake()
+        self.wake()
 
-    def take(self) -> tuple[Optional[Connection], Optional[Request]]:
+    def take(self) -> Work:
         """What the thread was woken for."""
         given, self._given = self._given, (None, None)
         return given
 
+    def park_reading(self) -> None:
+        """Give the connection that the woken thread was reading to the loop, if it still has it."""
+        connection = self.take_reading()
+        if connection is not None:
+            self.mode.give_back(connection)
+
     def run(self) -> None:
+        """Be the thread."""
+        mode = self.mode
+        run_event, gating, rest = mode.service.run_event, mode.gating, mode.rest
         connection: Optional[Connection] = None
         try:
-            self.waiter.wait()
+            self.wait()
             connection, request = self.take()
             while request is not None and connection is not None:
                 if request.kind == _wire.HANDLE_EVENT:
-                    connection, request = self._next(self._run_event(connection, request))
-                elif self.mode.deliver(connection, request):
-                    connection, request = self._next(None)
+                    lost = self.lost
+                    if gating.around and gating.goes_around((request.target, request.value)):
+                        self.release()
+                        self.gated = False
+                    reply, event = run_event(request, connection, mode, self)
+                    if lost != self.lost:
+                        gating.note((request.target, request.value))
+                    self.gated = True
+                    if event is not None:
+                        connection = event.connection
+                elif request.kind in _wire.STEPS:
+                    connection, reply = mode.pass_on(connection, request), b""
                 else:
-                    reply = self.mode.service.answer(request)
-                    connection, request = self._next(self._reply(connection, reply))
+                    reply = mode.service.answer(request)
+                if connection is not None and connection.borrowed:
+                    mode.send(connection, reply)
+                    connection = None
+                connection, request = rest(self, connection, reply)
         except Exception:  # no memory, or a bug of ours: this thread ends, the others go on
             logger.exception("a thread of the server failed")
             if connection is not None:
-                self.mode.loop.close(connection)  # Kong shall not wait for an answer
+                mode.loop.close(connection)  # Kong shall not wait for an answer
         finally:
-            self.mode._ended(self)
-            self.waiter.release()
-            self.waiter.close()
-
-    def _run_event(self, connection: Connection, request: Request) -> Optional[Connection]:
-        """Run one event; returns the connection that the thread reads from then on."""
-        mode, waiter = self.mode, self.waiter
-        key = (request.target, request.value)
-        lost = waiter.lost
-        gated = not mode.gating.goes_around(key)
-        if not gated:
-            waiter.release()
-            waiter.gated = False
-        reply, event = mode.service.run_event(request, connection, mode, self)
-        if gated:
-            mode.gating.note(key, waiter.lost != lost)
-        waiter.gated = True
-        last = connection if event is None else event.connection
-        return None if last is None else self._reply(last, reply)
-
-    def _reply(self, connection: Connection, reply: bytes) -> Optional[Connection]:
-        if reply and not self.mode.send(connection, reply):
-            return None
-        return connection if connection.fileno() >= 0 else None
-
-    def _next(
-        self, connection: Optional[Connection]
-    ) -> tuple[Optional[Connection], Optional[Request]]:
-        """Linger on the connection until a request arrives there or the thread is claimed."""
-        mode = self.mode
-        given = mode._enter_idle(self, connection is not None)
-        if given is not None:
-            if connection is not None:
-                mode.give_back(connection)
-            return given
-        request = None
-        if connection is not None:
-            try:
-                request = connection.exchange(b"", self.waiter)
-            except (ConnectionClosed, ProtocolError) as exc:
-                mode.lose(connection, exc)
-                connection = None
-                if mode._leave_idle(self):
-                    return self._next(None)
-        if request is not None and mode._leave_idle(self):
-            return connection, request
-        # Claimed: what to do instead is on its way, or there already.
-        if request is not None and connection is not None:
-            mode.route(connection, request)
-            self.waiter.wait()
-        elif connection is not None:
-            mode.give_back(connection)
-        else:
-            self.waiter.wait()
-        return self.take()
+            mode.ended(self)
+            self.release()
+            self.close()

@@ -65,9 +65,6 @@ FUNCTIONS = frozenset(
     f"{namespace}.{name}" for namespace, names in NAMESPACES.items() for name in names.split()
 )
 
-#: Functions that answer the client: the event ends in Kong, and no step follows.
-TERMINAL = frozenset(("kong.response.exit", "kong.response.error"))
-
 #: Functions that write their arguments to the log, whatever they are.
 LOGGING = frozenset((
     "kong.log", "kong.log.alert", "kong.log.crit", "kong.log.debug", "kong.log.deprecation",

@@ -11,6 +11,8 @@ import difflib
 import functools
 from typing import Any, Callable, Protocol, cast
 
+from .. import _codec
+from .._codec import Child
 from .functions import FUNCTIONS, LOGGING, NAMESPACES
 
 #: Types that a log line carries as they are; everything else goes as its ``str()``.
@@ -24,14 +26,11 @@ class Caller(Protocol):
         """Have Kong run the PDK function of that full name."""
 
 
-class Namespace:
+class Namespace(_codec.Namespace):
     """One place in the ``kong`` tree, bound to an event."""
 
-    __slots__ = ("_caller",)
+    __slots__ = ()
     _path = "kong"
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python itself asks for such names
@@ -68,10 +67,6 @@ def _method(function: str) -> Callable[..., Any]:
     return method
 
 
-def _child(kind: type[Namespace]) -> property:
-    return property(lambda self: kind(self._caller), doc=f"The functions of {kind._path}.")
-
-
 def _namespace_class(path: str, base: type[Namespace] = Namespace) -> type[Namespace]:
     members: dict[str, Any] = {"__slots__": (), "_path": path}
     if path in FUNCTIONS:  # kong.log is a function and holds functions
@@ -82,8 +77,8 @@ def _namespace_class(path: str, base: type[Namespace] = Namespace) -> type[Names
     for other in NAMESPACES:
         if other.startswith(prefix):
             name = other[len(prefix) :].partition(".")[0]
-            if name not in members or not isinstance(members[name], property):
-                members[name] = _child(_namespace_class(prefix + name))
+            if name not in members or not isinstance(members[name], Child):
+                members[name] = Child(_namespace_class(prefix + name))
     return type(path.rpartition(".")[2], (base,), members)
 
 

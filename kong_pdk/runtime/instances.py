@@ -7,7 +7,7 @@ import itertools
 import json
 import secrets
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from .. import _wire
 from ..exception import RPCError, UnknownInstance
@@ -58,12 +58,10 @@ class Instances:
     def __init__(self, plugins: dict[str, Plugin]) -> None:
         self.plugins = plugins
         self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
-        self._by_id: dict[int, Instance] = {}
-        #: Looks an instance up by id; None if there is none. Bound once: each event asks.
-        self.find = self._by_id.get
+        self.by_id: dict[int, Instance] = {}
 
     def __iter__(self) -> Any:
-        return iter(list(self._by_id.values()))
+        return iter(list(self.by_id.values()))
 
     def start(self, name: object, config_text: object) -> Instance:
         """Make an instance; runs the author's ``__init__``.
@@ -91,13 +89,17 @@ class Instances:
         except Exception as exc:
             raise RPCError(f"plugin {name}: Config holds what cannot be sent: {exc}") from exc
         instance = Instance(next(self._ids), plugin, config)
-        self._by_id[instance.id] = instance
+        self.by_id[instance.id] = instance
         plugin.last_start = instance.started
         return instance
 
+    def find_elsewhere(self, instance_id: int) -> Optional[Instance]:
+        """Look for an instance that is not in :attr:`by_id`: there is no other place."""
+        return None
+
     def get(self, instance_id: object) -> Instance:
         """Raises UnknownInstance if there is none of this id."""
-        instance = self._by_id.get(instance_id) if isinstance(instance_id, int) else None
+        instance = self.by_id.get(instance_id) if isinstance(instance_id, int) else None
         if instance is None:
             raise UnknownInstance(instance_id)
         return instance
@@ -109,7 +111,7 @@ class Instances:
             UnknownInstance: there is none of this id.
         """
         instance = self.get(instance_id)
-        if self._by_id.pop(instance.id, None) is None:
+        if self.by_id.pop(instance.id, None) is None:
             raise UnknownInstance(instance_id)
         instance.plugin.last_close = time.time()
         return instance

@@ -8,12 +8,12 @@ import re
 from typing import Any, Callable, Optional
 
 from .. import _wire
-from .._codec import Connection, Request, encode_error, encode_result, encode_return
+from .._codec import Dispatcher, Event, Request, encode_error, encode_result
 from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
-from .events import Event, Events, Mode
-from .instances import Instances
+from .events import new_events
+from .instances import Instance, Instances
 from .plugins import Plugin
 
 server_log = logging.getLogger("kong_pdk.server")
@@ -71,9 +71,16 @@ class Service:
     def __init__(self, plugins: dict[str, Plugin], config: ServerConfig) -> None:
         self.plugins = plugins
         self.instances = Instances(plugins)
-        self.events = Events()
-        self._lua_style = config.lua_style
-        self._root = root_class()
+        self.events = new_events(config)
+        #: Runs an event; see :meth:`kong_pdk._fallback.Dispatcher.run`.
+        self.run_event = Dispatcher(
+            self.events,
+            self.instances.by_id,
+            root_class(),
+            self.instances.find_elsewhere,
+            self._refuse_event,
+            self._event_failed,
+        ).run
         self._methods: dict[str, Callable[[Any], Any]] = {
             "plugin.StartInstance": self._start_instance,
             "plugin.CloseInstance": self._close_instance,
@@ -94,7 +101,7 @@ class Service:
         """
         if request.kind == _wire.IGNORE:
             return b""
-        if request.kind in (_wire.STEP, _wire.STEP_ERROR):
+        if request.kind in _wire.STEPS:
             return encode_error(
                 request.msgid, f"no event {request.target} is waiting for a step (here or any more)"
             )
@@ -165,49 +172,19 @@ class Service:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def run_event(
-        self, request: Request, connection: Connection, mode: Mode, runner: Any
-    ) -> tuple[bytes, Optional[Event]]:
-        """Run the handler of an event from its beginning to its end.
-
-        Args:
-            request: a HandleEvent.
-            connection: that it came on.
-            mode: takes the handler's PDK calls to Kong and waits for the answers.
-            runner: the mode's own handle of whatever this runs in.
-
-        Returns:
-            The last reply (b"" if there is none to give) and the event, whose ``connection`` and
-            ``msgid`` say where it goes; None for an event that could not begin.
-        """
-        instance = self.instances.find(request.target)
+    def _refuse_event(self, request: Request, instance: Optional[Instance]) -> bytes:
+        """The answer to an event that cannot begin."""
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
-            return encode_error(request.msgid, str(UnknownInstance(request.target))), None
-        handler = instance.handlers.get(request.value)
-        if handler is None:
-            text = f"plugin {instance.plugin.name} has no phase {request.value!r}"
-            return encode_error(request.msgid, error_text(RPCError(text))), None
-        event = Event(
-            self.events.next_id(), instance, request.value, connection, request.msgid, mode, runner,
-            self._lua_style,
-        )  # fmt: skip
-        failure: Optional[BaseException] = None
-        try:
-            handler(self._root(event))
-        except HandlerExit:
-            pass
-        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
-            failure = exc
-            self._close_request(event, exc)
-        with event.lock:  # a thread of the plugin's own may be in the middle of a PDK call
-            if event.over:
-                return b"", event
-            event.over = True
-            if failure is None:
-                return encode_return(event.msgid, event.id), event
-            text = f"plugin {instance.plugin.name}: {event.phase} raised {error_text(failure)}"
-            return encode_error(event.msgid, text), event
+            return encode_error(request.msgid, str(UnknownInstance(request.target)))
+        text = f"plugin {instance.plugin.name} has no phase {request.value!r}"
+        return encode_error(request.msgid, error_text(RPCError(text)))
+
+    def _event_failed(self, event: Event, exc: BaseException) -> str:
+        """Close the request of a handler that has raised; returns the text of its last answer."""
+        self._close_request(event, exc)
+        name = event.instance.plugin.name
+        return f"plugin {name}: {event.phase} raised {error_text(exc)}"
 
     def _close_request(self, event: Event, exc: BaseException) -> None:
         """End a request whose plugin has failed: what it guards must not be open because of that.

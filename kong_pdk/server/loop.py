@@ -3,7 +3,8 @@
 A connection always has one reader. The loop reads what arrives on a parked connection, and hands
 the request to the mode. In a mode that takes connections, the connection goes with it, until the
 mode parks it again: in threads the thread that answers on it also reads what comes next, so that
-most requests do not pass through here at all. In other modes the loop goes on reading.
+most requests do not pass through here at all. In other modes the loop goes on reading, when the
+mode says so (:meth:`Loop.read_kept`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ import selectors
 import time
 from typing import Any, Callable, Optional, Protocol, cast
 
-from .._codec import Connection, Request, encode_notification
+from .._codec import Connection, Events, Poller, Request, encode_notification
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, ProtocolError
 from .listener import Listener, open_listeners
-from .parking import Parking
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -70,7 +70,7 @@ class Loop:
         self._config = config
         self._listeners: list[Listener] = []
         self._selector: Any = new_selector()
-        self._parking = Parking(new_selector)
+        self._poller = Poller(new_selector)
         self._connections: set[Connection] = set()
         self._deadline = float("inf")  # after which a stop does not wait any longer
         self.stopping = False
@@ -92,14 +92,14 @@ class Loop:
     def park(self, connection: Connection) -> None:
         """Give a connection back, to be watched until something arrives on it."""
         try:
-            self._parking.park(connection)
+            self._poller.park(connection)
         except (ValueError, OSError):  # shut down meanwhile
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """Close a connection that nobody else reads."""
         self._connections.discard(connection)
-        self._parking.forget(connection)
+        self._poller.forget(connection)
         connection.close()
 
     def stop(self) -> None:
@@ -125,12 +125,26 @@ class Loop:
         """Begin to accept connections for a mode."""
         self._mode = mode
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
-        self._selector.register(self._parking, selectors.EVENT_READ, self._read_parked)
+        if mode.takes_connections:
+            self._selector.register(self._poller, selectors.EVENT_READ, self._read_parked)
         self._set_accepting(True)
 
     def fileno(self) -> int:
         """A descriptor that is readable while :meth:`turn` has something to do."""
         return cast(int, self._selector.fileno())
+
+    @property
+    def parked_fd(self) -> int:
+        """A descriptor that is readable while :meth:`read_kept` has something to do."""
+        return self._poller.fileno()
+
+    def read_kept(self, events: Events) -> None:
+        """Read what has arrived, in a mode that leaves connections to the loop.
+
+        Args:
+            events: those whose steps go to their greenlets directly.
+        """
+        self._poller.read_ready(events, self._mode.route, self._lose)
 
     def turn(self, timeout: Optional[float] = None) -> bool:
         """Do what there is to do, once.
@@ -184,7 +198,7 @@ class Loop:
         self._mode.stop()
         for connection in list(self._connections):
             self.close(connection)
-        self._parking.close()
+        self._poller.close()
         self._selector.close()
         # The pipe stays: a signal may still write to it.
 
@@ -230,31 +244,36 @@ class Loop:
             connection = Connection(sock, self._config.max_message, self._config.max_depth)
             connection.opening = self._opening
             self._connections.add(connection)
+            self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        if self._mode.takes_connections:
             self.park(connection)
+            return
+        try:
+            self._poller.keep(connection)
+        except (ValueError, OSError):
+            self.close(connection)
 
     def _read_parked(self) -> None:
-        for connection in self._parking.find_ready(self._mode.takes_connections):
-            self._read(connection, self._mode.takes_connections)
+        for connection in self._poller.take_ready():
+            self._read(connection)
 
-    def _read(self, connection: Connection, taken: bool) -> None:
-        """Hand on what has arrived: one request with its connection if ``taken``, else all."""
-        while connection.fileno() >= 0:
-            try:
-                request = connection.receive()
-                if request is not None:
-                    self._mode.route(connection, request)
-            except ConnectionClosed:
-                self.close(connection)
-                return
-            except ProtocolError as exc:
-                logger.warning("closed a connection: %s", exc)
-                self.close(connection)
-                return
-            except Exception:  # no memory, no thread: one connection pays, the others go on
-                logger.exception("closed a connection because of an error of the server")
-                self.close(connection)
-                return
-            if request is None and taken:
+    def _read(self, connection: Connection) -> None:
+        """Hand on the request that has arrived, with its connection."""
+        try:
+            request = connection.receive()
+            if request is None:
                 self.park(connection)
-            if request is None or taken:
-                return
+            else:
+                self._mode.route(connection, request)
+        except Exception as exc:
+            self._lose(connection, exc)
+
+    def _lose(self, connection: Connection, exc: Exception) -> None:
+        """Close a connection because of an error: it pays, the others go on."""
+        if isinstance(exc, ProtocolError):
+            logger.warning("closed a connection: %s", exc)
+        elif not isinstance(exc, ConnectionClosed):  # no memory, no thread
+            logger.error("closed a connection because of an error of the server", exc_info=exc)
+        self.close(connection)

@@ -48,7 +48,7 @@ def test_start(instances: Instances, plugin: Plugin) -> None:
     assert one.describe() == {
         "Name": "remember", "Id": one.id, "Config": {"a": [1, None, "ä"]}, "StartTime": one.started,
     }  # fmt: skip
-    assert instances.find(one.id) is one
+    assert instances.by_id.get(one.id) is one
     assert instances.get(one.id) is one
     assert list(instances) == [one]
 
@@ -121,7 +121,7 @@ def test_close(instances: Instances, plugin: Plugin) -> None:
     assert instances.close(one.id) is one
     assert plugin.last_close >= one.started
     assert list(instances) == [other]
-    assert instances.find(one.id) is None
+    assert instances.by_id.get(one.id) is None
     with pytest.raises(UnknownInstance):
         instances.close(one.id)
     assert one.handlers["access"](None) == {}  # an event that runs on it goes on

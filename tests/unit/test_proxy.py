@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 import kong_pdk.pdk.kong as kong_module
-from kong_pdk.pdk.functions import FUNCTIONS, LOGGING, NAMESPACES, TERMINAL
+from kong_pdk import _wire
+from kong_pdk.pdk.functions import FUNCTIONS, LOGGING, NAMESPACES
 from kong_pdk.pdk.proxy import Namespace, root_class
 
 
@@ -204,7 +205,7 @@ def test_methods_say_what_they_call(kong: Any) -> None:
 
 
 def test_the_tables_of_functions_fit_each_other() -> None:
-    assert TERMINAL <= FUNCTIONS
+    assert _wire.TERMINAL <= FUNCTIONS
     assert LOGGING <= FUNCTIONS
     for namespace in NAMESPACES:
         assert namespace.split(".")[0] == "kong"

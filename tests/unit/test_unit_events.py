@@ -9,6 +9,7 @@ import pytest
 
 from kong_pdk import _wire
 from kong_pdk._codec import Request
+from kong_pdk.config import ServerConfig
 from kong_pdk.exception import (
     ArgumentError,
     EventAbandoned,
@@ -17,7 +18,7 @@ from kong_pdk.exception import (
     PDKException,
     ResponseSent,
 )
-from kong_pdk.runtime.events import Event, Events
+from kong_pdk.runtime.events import Event, new_events
 
 GONE = EventAbandoned("Kong is gone")
 
@@ -239,7 +240,7 @@ def test_a_plugins_threads_call_one_at_a_time(bench: Any) -> None:
 def test_ids_of_events_are_never_met_again() -> None:
     seen: set[int] = set()
     for _ in range(50):
-        events = Events()
+        events = new_events(ServerConfig())
         ids = {events.next_id() for _ in range(100)}
         assert len(ids) == 100 and max(ids) < 2**53 and min(ids) > 0
         assert not ids & seen
