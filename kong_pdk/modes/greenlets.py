@@ -191,12 +191,10 @@ class Mode(BaseMode):
     def _send(self, connection: Connection, frame: bytes, sent: int = 0) -> Optional[ReplyLost]:
         """Send a reply, waiting while the peer does not read; returns what went wrong."""
         try:
-            # Replies to a peer that does not wait for them must not mix.
-            while connection.stuck is not None and not sent:
-                connection.stuck.wait()
             if connection.opening and not sent:
                 frame, connection.opening = connection.opening + frame, b""
-            sent = connection.send_nowait(frame, sent)
+            if connection.stuck is None:
+                sent = connection.send_nowait(frame, sent)
             if sent < len(frame):
                 self._send_slowly(connection, frame, sent)
         except ReplyLost as exc:
@@ -207,9 +205,16 @@ class Mode(BaseMode):
         return None
 
     def _send_slowly(self, connection: Connection, frame: bytes, sent: int) -> None:
-        done = connection.stuck = gevent.event.Event()
+        """Send after all that others have to send: replies must not mix, nor change their order."""
+        before, done = connection.stuck, gevent.event.Event()
+        connection.stuck = done
         try:
-            while sent < len(frame):
+            if before is not None:
+                before.wait()
+            while True:
+                sent = connection.send_nowait(frame, sent)
+                if sent == len(frame):
+                    return
                 fd = connection.fileno()
                 if fd < 0:
                     raise ReplyLost("closed meanwhile")
@@ -217,14 +222,14 @@ class Mode(BaseMode):
                     gevent.socket.wait_write(fd, _wire.SEND_TIMEOUT_MS / 1000)
                 except OSError as exc:
                     raise ReplyLost(f"the peer does not read its reply: {exc}") from exc
-                sent = connection.send_nowait(frame, sent)
         except ReplyLost:
             raise
         except BaseException:  # a gevent.Timeout of the plugin's: half a reply has gone out
             self.loop.close(connection)
             raise
         finally:
-            connection.stuck = None
+            if connection.stuck is done:
+                connection.stuck = None
             done.set()
 
     # --- for events ------------------------------------------------------------------------------
