@@ -134,6 +134,18 @@ class Decoder:
         """
         if self._error is not None:
             raise self._error
+        size = len(self._buffer)
+        # Nearly always there is one whole message, too small to nest too deeply: msgpack can have
+        # it without a scan. Anything else, and any error, is found out below.
+        if 0 < size <= self._max_depth and size <= self._max_message and not self._pos:
+            try:
+                fields = _wire.decode_request(self._buffer)
+            except ProtocolError:
+                pass
+            else:
+                self._consumed += size
+                self._buffer = bytearray()
+                return Request(*fields)
         try:
             if not self._scan():
                 return None
@@ -220,6 +232,15 @@ class Waiter:
         """End the sleep, or the next one."""
         send_wakeup(self._write_fd)
 
+    def wake_next(self, other: Optional[Waiter]) -> None:
+        """Wake another waiter's thread as soon as this one sleeps, which it is about to.
+
+        By then it has left the gate, which the other one is going to pass. Before that happens, a
+        second call, also one with None, wakes the first one at once.
+        """
+        if other is not None:
+            other.wake()
+
     def wait(self) -> None:
         """Sleep until woken."""
         if self._read_fd < 0:
@@ -245,14 +266,15 @@ class Waiter:
         What else may happen meanwhile is the mode's business: ``event.mode.converse``.
         """
         connection, waiting = event.connection, event.events.waiting
+        go_on: Callable[..., Request] = event.mode.converse
         event.waiting_since = event.events.ticks
         waiting[event.id] = event
         if connection is None or connection.borrowed:
-            return event.mode.converse(event, frame, None)
+            return go_on(event, frame, None)
         try:
             request = connection.exchange(frame, self)
         except (ConnectionClosed, ProtocolError) as exc:
-            return event.mode.converse(event, b"", exc)
+            return go_on(event, b"", exc)
         if (
             request is not None
             and request.target == event.id
@@ -261,7 +283,7 @@ class Waiter:
         ):
             event.msgid = request.msgid
             return request
-        return event.mode.converse(event, b"", request)
+        return go_on(event, b"", request)
 
     def release(self) -> None:
         """Leave the gate; for a thread that will not sleep on this waiter again."""

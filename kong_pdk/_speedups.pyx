@@ -19,7 +19,7 @@ from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove
-from posix.unistd cimport close, read
+from posix.unistd cimport close, read, write
 
 import os
 import socket
@@ -568,9 +568,11 @@ cdef class Waiter:
     cdef public object lost
     cdef kp_state state
     cdef object reading  # while the state is not READS_NONE
+    cdef Waiter following  # to be woken at the next sleep
+    cdef int following_fd
 
     def __cinit__(self):
-        self.read_fd = self.write_fd = -1
+        self.read_fd = self.write_fd = self.following_fd = -1
         self.read_fd, self.write_fd = open_wakeup()
         self.gated = True
         self.lost = 0
@@ -586,6 +588,15 @@ cdef class Waiter:
         """End the sleep, or the next one."""
         send_wakeup(self.write_fd)
 
+    def wake_next(self, Waiter other):
+        """Wake another waiter's thread as soon as this one sleeps, which it is about to."""
+        if self.following is not None:
+            self.following.wake()
+            self.following_fd = -1
+        self.following = other
+        if other is not None:
+            self.following_fd = other.write_fd
+
     def wait(self):
         """Sleep until woken."""
         cdef pollfd fds[1]
@@ -594,12 +605,14 @@ cdef class Waiter:
             raise ValueError("the waiter is closed")
         with nogil:
             lost = self.leave_gate()
+            self.wake_following()
             fds[0].fd = self.read_fd
             fds[0].events = POLLIN
             while poll(fds, 1, -1) < 0 and errno == EINTR:
                 pass
             self.drain()
             self.enter_gate()
+        self.following = None
         if lost:
             self.lost += 1
 
@@ -648,6 +661,13 @@ cdef class Waiter:
             if self.write_fd != self.read_fd:
                 os.close(self.write_fd)
             self.read_fd = self.write_fd = -1
+
+    cdef inline void wake_following(self) noexcept nogil:
+        cdef uint64_t one = 1
+        if self.following_fd >= 0:
+            # It cannot fail but for a full pipe, which wakes as well.
+            write(self.following_fd, &one, sizeof(one))
+            self.following_fd = -1
 
     cdef void drain(self) noexcept nogil:
         cdef char sink[4096]
@@ -816,6 +836,7 @@ cdef class Connection(Decoder):
         waiter.reading = self
         with nogil:
             lost = waiter.leave_gate()
+            waiter.wake_following()
             if size:
                 got = self.write_all(p, size)
             while got == GOT_SCAN:
@@ -824,6 +845,7 @@ cdef class Connection(Decoder):
                     break
                 got = self.wait_some(waiter)
             waiter.enter_gate()
+        waiter.following = None
         if lost:
             waiter.lost += 1
         if got == GOT_WAKE:

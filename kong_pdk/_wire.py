@@ -165,9 +165,16 @@ def new_packer() -> msgpack.Packer:
     return msgpack.Packer(use_bin_type=True, unicode_errors=ERRORS, autoreset=True)
 
 
+# Values of these types are packed without a line of Python running, so that threads can share a
+# packer for them; to make one takes longer than to pack.
+_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+_pack_plain = new_packer().pack
+
+
 def pack_value(value: Any) -> bytes:
     """Encode one value. Raises what msgpack raises; see :func:`argument_error`."""
-    return cast(bytes, new_packer().pack(value))
+    pack = _pack_plain if type(value) in _PLAIN else new_packer().pack
+    return cast(bytes, pack(value))
 
 
 def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:
@@ -176,11 +183,10 @@ def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:
     Raises:
         ArgumentError: names the function and the argument that cannot be sent, and why.
     """
-    packer = new_packer()
     parts = []
     for index, value in enumerate(args):
         try:
-            parts.append(packer.pack(value))
+            parts.append(pack_value(value))
         except Exception as exc:
             raise argument_error(function, index, value, exc) from exc
     return b"".join(parts)

@@ -215,6 +215,7 @@ class Mode(BaseMode):
         reply: bytes,
     ) -> Work:
         """Take what waits for a thread, or end, in place of being idle."""
+        runner.wake_next(None)
         if connection is not None and self.send(connection, reply):
             self.give_back(connection)
         if not idle.pop(runner, False):  # claimed already
@@ -226,11 +227,16 @@ class Mode(BaseMode):
         return work
 
     def pass_on(
-        self, connection: Connection, request: Request, event: Optional[Event] = None
+        self,
+        reader: Runner,
+        connection: Connection,
+        request: Request,
+        event: Optional[Event] = None,
     ) -> Optional[Connection]:
         """Hand over, from a thread that reads a connection, what is for another one.
 
         Args:
+            reader: the thread, which goes to sleep next.
             connection: that it reads.
             request: that has arrived there.
             event: that has been found waiting for it.
@@ -250,7 +256,7 @@ class Mode(BaseMode):
             self._put_into_queue(connection, request)
             return None
         reading = runner.take_reading()
-        runner.hand_over(connection, request)
+        runner.hand_over(connection, request, reader)
         return reading
 
     def ended(self, runner: Runner) -> None:
@@ -306,7 +312,7 @@ class Mode(BaseMode):
             if other is event:
                 event.connection, event.msgid = connection, request.msgid
                 return request
-            connection = self.pass_on(connection, request, other)
+            connection = self.pass_on(runner, connection, request, other)
             request = None if connection is None else self._read_on(connection, runner)
             if connection is None:
                 runner.wait()
@@ -368,13 +374,26 @@ class Runner(Waiter):
         self.idle_since = 0.0
         self._given: Work = (None, None)
 
-    def hand_over(self, connection: Optional[Connection], request: Optional[Request]) -> None:
+    def hand_over(
+        self,
+        connection: Optional[Connection],
+        request: Optional[Request],
+        by: Optional[Runner] = None,
+    ) -> None:
         """Wake the thread with something to do, or with nothing: time to give up.
 
         Only for whoever has claimed the thread, or has taken its event out of ``waiting``.
+
+        Args:
+            connection: that the request has arrived on.
+            request: what to do.
+            by: the thread that says so, if it is going to sleep next.
         """
         self._given = (connection, request)
-        self.wake()
+        if by is None:
+            self.wake()
+        else:
+            by.wake_next(self)
 
     def take(self) -> Work:
         """What the thread was woken for."""
@@ -408,7 +427,7 @@ class Runner(Waiter):
                     if event is not None:
                         connection = event.connection
                 elif request.kind in _wire.STEPS:
-                    connection, reply = mode.pass_on(connection, request), b""
+                    connection, reply = mode.pass_on(self, connection, request), b""
                 else:
                     reply = mode.service.answer(request)
                 if connection is not None and connection.borrowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any, Callable
 
 import msgpack
@@ -238,3 +239,59 @@ def test_half_a_request_survives_a_wake(pair: Any) -> None:
     assert pair.connection.exchange(b"", pair.waiter) is None
     pair.peer.sendall(data[6:])
     assert pair.connection.receive().value == "whole"
+
+
+# --- a sleeper's connection taken over -----------------------------------------------------------
+
+
+def wait_until_taken(waiter: Any) -> Any:
+    """The connection that a sleeping thread reads, once it sleeps."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        taken = waiter.take_reading()
+        if taken is not None:
+            return taken
+        time.sleep(0.001)
+    raise AssertionError("the thread does not sleep")
+
+
+def test_the_connection_of_a_sleeping_thread_can_be_taken(
+    codec: Any, pair: Any, spawn: Any
+) -> None:
+    """The thread does not read it any more, whatever arrives, and sleeps until it is woken."""
+    task = spawn(pair.connection.exchange, b"call", pair.waiter)
+    assert pair.read(4) == b"call"
+    assert wait_until_taken(pair.waiter) is pair.connection
+    pair.peer.sendall(msgpack.packb([0, 7, "plugin.GetStatus", []]))
+    mine = codec.Waiter()
+    assert pair.connection.exchange(b"", mine).msgid == 7
+    assert task.is_alive()
+    pair.waiter.wake()
+    assert task.result() is None
+    assert pair.waiter.take_reading() is None
+    mine.release()
+    mine.close()
+
+
+def test_half_a_request_goes_with_the_connection(codec: Any, pair: Any, spawn: Any) -> None:
+    data = msgpack.packb([0, 7, "plugin.GetStatus", []])
+    task = spawn(pair.connection.exchange, b"call", pair.waiter)
+    pair.peer.sendall(data[:5])
+    deadline = time.monotonic() + PATIENCE
+    while pair.connection.pending < 5 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert wait_until_taken(pair.waiter) is pair.connection
+    pair.peer.sendall(data[5:])
+    mine = codec.Waiter()
+    assert pair.connection.exchange(b"", mine).msgid == 7
+    pair.waiter.wake()
+    assert task.result() is None
+    mine.release()
+    mine.close()
+
+
+def test_a_woken_thread_still_has_its_connection(pair: Any) -> None:
+    pair.waiter.wake()
+    assert pair.connection.exchange(b"call", pair.waiter) is None
+    assert pair.waiter.take_reading() is pair.connection
+    assert pair.waiter.take_reading() is None

@@ -92,6 +92,44 @@ def test_a_sleeping_thread_lets_the_others_run(waiter: Any) -> None:
     assert done.wait(PATIENCE)
 
 
+def test_another_one_is_woken_by_going_to_sleep(codec: Any, waiter: Any) -> None:
+    """Each thread wakes the other with its own sleep; no wake is lost."""
+    other = codec.Waiter()
+    rounds = 1000
+
+    def answer() -> None:
+        for _ in range(rounds):
+            other.wait()
+            other.wake_next(waiter)
+        other.wake_next(None)
+        other.release()
+
+    (thread,) = run(answer)
+    for _ in range(rounds):
+        waiter.wake_next(other)
+        waiter.wait()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    other.close()
+
+
+def test_a_second_one_to_wake_sends_off_the_first(codec: Any, waiter: Any) -> None:
+    first, second = codec.Waiter(), codec.Waiter()
+    waiter.wake_next(first)
+    waiter.wake_next(second)
+    first.wait()
+    first.release()
+    waiter.wake_next(None)
+    second.wait()
+    for one in (first, second):
+        one.release()
+        one.close()
+
+
+def test_there_is_nothing_to_take_from_a_thread_that_reads_nothing(waiter: Any) -> None:
+    assert waiter.take_reading() is None
+
+
 @pytest.mark.parametrize("gated", [True, False])
 def test_many_threads_wake_whatever_the_gate_does(codec: Any, gated: bool) -> None:
     """Each thread blocks outside of a waiter while it may hold the gate: nobody is held up."""
