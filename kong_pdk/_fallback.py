@@ -1,5 +1,7 @@
 """The hot path in pure Python: the reference for the behaviour of ``_speedups``.
 
+Longer than most files because it is that one's twin, name by name.
+
 From below: :class:`Decoder` turns bytes into requests, the ``encode_*`` functions turn replies into
 bytes, :class:`Connection` does both on a socket, :class:`Poller` watches those that nobody reads,
 :class:`Waiter` and :class:`Switch` are how a handler sleeps in threads and in greenlets,
