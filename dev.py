@@ -5,6 +5,8 @@
     python3 dev.py test      build and run all tests; further arguments go to pytest
     python3 dev.py lint      ruff, its formatter, and mypy
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
+    python3 dev.py compare   this package, the published one and the floor, and what that gives for
+                             benchmarks/README.md; see --help
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
 into a wheel and installed into .venv (KONG_PDK_VENV names another folder), so that what is tested
@@ -89,6 +91,11 @@ def main() -> None:
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
+    elif command == "compare":
+        install("gevent,bench")
+        paths = os.pathsep.join(str(ROOT / f"{name}/support") for name in ("benchmarks", "tests"))
+        script = (str(BIN / "python"), "benchmarks/compare.py")
+        run(*script, *arguments, env={**os.environ, "PYTHONPATH": paths})
     else:
         print(__doc__)
         sys.exit(0 if command in ("help", "-h", "--help") else 2)
