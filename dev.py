@@ -92,7 +92,7 @@ def main() -> None:
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
     elif command == "compare":
-        install("gevent,bench")
+        install("gevent,bench,test")
         paths = os.pathsep.join(str(ROOT / f"{name}/support") for name in ("benchmarks", "tests"))
         script = (str(BIN / "python"), "benchmarks/compare.py")
         run(*script, *arguments, env={**os.environ, "PYTHONPATH": paths})

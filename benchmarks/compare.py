@@ -3,6 +3,7 @@
 
     python3 dev.py compare               measure, and write results.json, the tables and the plots
     python3 dev.py compare --plot-only   tables and plots anew, from results.json
+    python3 dev.py compare --steps-only  measure anew only what each step of an RPC costs
     python3 dev.py compare --quick       one short round, printed; nothing is written
 
 In each round every server runs once in each scenario, one after the other, so that what disturbs
@@ -18,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
@@ -153,12 +155,36 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     cell["failed"] = str(exc)
                 results["cells"].append(cell)
                 print(describe(cell), file=sys.stderr)
+    if not arguments.quick:
+        results["steps"] = steps()
     names = [one.name for one in everyone if one.name not in results["unavailable"]]
     kinds = {one.name: one for one in everyone}
     results["contenders"] = [
         {"name": name, "project": kinds[name].project, "mode": kinds[name].mode} for name in names
     ]
     return results
+
+
+def steps() -> dict[str, dict[str, float]]:
+    """What each step of an RPC costs, nanoseconds: the medians of test_steps_bench.py.
+
+    Returns:
+        By test and codec; "" is any codec.
+    """
+    command = [str(Path(sys.executable).with_name("pytest")), str(FOLDER / "test_steps_bench.py")]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "steps.json"
+        options = ["-q", "--benchmark-enable", "--benchmark-json", str(output)]
+        subprocess.run([*command, *options], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        measured = json.loads(output.read_text(encoding="utf-8"))["benchmarks"]
+    found: dict[str, dict[str, float]] = {}
+    for one in measured:
+        params = dict(one["params"] or {})
+        codec = params.pop("package", "")
+        key = " ".join([one["name"].partition("[")[0], *params.values()])
+        median = one["stats"]["median"] * 1e9 / one["extra_info"].get("steps", 1)
+        found.setdefault(key, {})[codec] = round(median, 1)
+    return found
 
 
 def describe(cell: dict[str, Any]) -> str:
@@ -196,10 +222,17 @@ def main() -> None:
     parser.add_argument(
         "--plot-only", action="store_true", help="tables and plots anew, from results.json"
     )
+    parser.add_argument(
+        "--steps-only", action="store_true",
+        help="measure only what each step costs, and take the rest from results.json",
+    )  # fmt: skip
     arguments = parser.parse_args()
     contenders.end_with_the_terminal()
-    if arguments.plot_only:
+    if arguments.plot_only or arguments.steps_only:
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if arguments.steps_only:
+            results["steps"] = steps()
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     else:
         if arguments.quick:
             arguments.rounds, arguments.seconds = 1, 0.3

@@ -39,6 +39,7 @@ def data() -> dict[str, Any]:
         "versions": {"ours": {"python": "3.9"}, "published": {"kong-pdk": "0.36"}},
         "contenders": [{"name": n, "project": p, "mode": m} for n, p, m in names],
         "unavailable": {"multiprocessing, pure": "not yet"},
+        "steps": {"test_read": {"compiled": 1234.0, "pure": 5000.0}, "test_wake": {"": 42.0}},
         "cells": [
             measured(1, "C floor, epoll", 1000.0),
             measured(1, "threads, compiled", 400.0),
@@ -73,7 +74,9 @@ def test_text(data: dict[str, Any]) -> None:
         "- threads, published, hello-64: round 2: 7 errors, load: first error: something; "
         "round 3: hangs" in text
     )
-    assert "- multiprocessing, pure: not available (not yet)" in text
+    assert "| **read** a step: recv, scan, decode | 1,230 | 5,000 |" in text
+    assert "| **wake** another thread through its waiter, and run there | 42.0 | 42.0 |" in text
+    assert "Not available: multiprocessing, pure (not yet)." in text
 
 
 @pytest.mark.parametrize(

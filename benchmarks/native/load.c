@@ -13,13 +13,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "measure.h"
 #include "reply.h"
 
 #define HEAD_SIZE 256     /* of a request without its body */
@@ -61,11 +60,9 @@ static size_t body_size = 1024;
 static int epoll_fd, measuring, running = 1;
 static uint8_t *body;
 static struct connection *connections; /* all, for the end */
-static uint32_t *latencies; /* tenths of a microsecond */
-static size_t latency_count, latency_size = 1 << 20;
+static struct latencies latencies; /* of the events in the measured time */
 static uint64_t events, rpcs; /* in the measured time */
 static uint64_t all_events, all_rpcs, errors; /* warm-up and drain included */
-static uint64_t random_state = 88172645463325252u;
 
 static void usage(FILE *to) {
     fprintf(to,
@@ -83,26 +80,6 @@ static void usage(FILE *to) {
             "  --body BYTES      size of what get_raw_body gives (1024)\n"
             "  --timeout S       a call that takes longer is an error (10)\n"
             "Prints a JSON object. Status: 0, 1 if there were errors, 2 if it cannot run.\n");
-}
-
-static uint64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static double cpu_seconds(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-static uint32_t random_below(uint32_t limit) { /* xorshift: fast, and the same in every run */
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)((random_state >> 32) * limit >> 32);
 }
 
 __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...) {
@@ -302,9 +279,7 @@ static void end_event(struct event *event) {
     all_events++;
     if (measuring) {
         events++;
-        if (latency_count == latency_size)
-            latencies = allocate(latencies, (latency_size *= 2) * sizeof *latencies);
-        latencies[latency_count++] = taken < 400000000000u ? (uint32_t)(taken / 100) : UINT32_MAX;
+        if (!record(&latencies, taken)) die("no memory");
     }
     if (running) begin(event);
 }
@@ -440,16 +415,6 @@ static void serve(int patience_ms) {
     }
 }
 
-static int compare(const void *a, const void *b) {
-    uint32_t left = *(const uint32_t *)a, right = *(const uint32_t *)b;
-    return (left > right) - (left < right);
-}
-
-static double percentile(double share) {
-    if (!latency_count) return 0;
-    return latencies[(size_t)(share * (double)(latency_count - 1) + 0.5)] / 10.0;
-}
-
 static void run(struct event *all) {
     uint64_t start = now(), next_look = 0;
     uint64_t from = start + (uint64_t)(warmup * 1e9), to = from + (uint64_t)(seconds * 1e9);
@@ -477,14 +442,15 @@ static void run(struct event *all) {
         if (all[i].connection) error("an event under way at the end has had no answer");
     }
     double taken = end > from ? (double)(end - from) / 1e9 : 1;
-    qsort(latencies, latency_count, sizeof *latencies, compare);
+    sort(&latencies);
     printf("{\"events\": %llu, \"all_events\": %llu, \"all_rpcs\": %llu, "
            "\"events_per_s\": %.1f, \"rpcs_per_s\": %.1f, "
            "\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"max_us\": %.1f, "
            "\"errors\": %llu, \"cpu_us_per_event\": %.2f}\n",
            (unsigned long long)events, (unsigned long long)all_events,
            (unsigned long long)all_rpcs, (double)events / taken, (double)rpcs / taken,
-           percentile(0.5), percentile(0.9), percentile(0.99), percentile(1),
+           percentile(&latencies, 0.5), percentile(&latencies, 0.9), percentile(&latencies, 0.99),
+           percentile(&latencies, 1),
            (unsigned long long)errors, events ? cpu * 1e6 / (double)events : 0.0);
 }
 
@@ -538,7 +504,6 @@ int main(int argc, char **argv) {
     if (epoll_fd < 0) die("epoll: %s", strerror(errno));
     body = allocate(NULL, body_size + 1);
     memset(body, 'b', body_size);
-    latencies = allocate(NULL, latency_size * sizeof *latencies);
     struct pool *pools = calloc((size_t)workers, sizeof *pools);
     struct event *all = calloc((size_t)under_way, sizeof *all);
     if (!pools || !all) die("no memory");
@@ -557,6 +522,6 @@ int main(int argc, char **argv) {
     free(pools);
     free(all);
     free(body);
-    free(latencies);
+    free(latencies.tenths);
     return errors ? 1 : 0;
 }

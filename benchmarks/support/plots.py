@@ -11,6 +11,7 @@ from report import Results
 matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 #: A colour for each mode, a line for each project and codec.
 COLOURS = {"threads": "#1b6ca8", "gevent": "#2a8c4a", "multiprocessing": "#b8531a", "": "#777777"}
@@ -42,6 +43,7 @@ def curves(axes: Axes, results: Results, key: str, scale: float = 1.0) -> None:
             axes.plot(*zip(*points), **style(one))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=30))
     axes.set_xticks(loads, [str(load) for load in loads])
     axes.minorticks_off()
     axes.set_xlabel("events under way")

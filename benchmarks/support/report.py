@@ -18,6 +18,20 @@ SPECIAL = {
     "body": "body of 100 kB, 64",
 }
 
+#: The benchmarks of test_steps_bench.py, in the order of a PDK call.
+STEPS = {
+    "test_read": "**read** a step: recv, scan, decode",
+    "test_scan": "– of that, scan and decode",
+    "test_dispatch": "**dispatch** an event: find the instance, empty handler, encode the return",
+    "test_handler one-call": "**handler**: `kong.request.get_header()` up to the encoding",
+    "test_handler documented-plugin": "– all of the documented handler, three such calls",
+    "test_encode": "**encode** a call of set_header",
+    "test_write": "**write** it: send",
+    "test_wake": "**wake** another thread through its waiter, and run there",
+    "test_wake_through_a_socket": "– the same through a plain socket",
+    "test_whole_event": "an event with one PDK call in one thread, with a client's 2 sends, 1 recv",
+}
+
 
 class Results:
     """The cells of a comparison, by scenario and server.
@@ -154,6 +168,20 @@ def special(results: Results) -> str:
     return table(["events/s (times published)", *[SPECIAL[one] for one in scenarios]], rows)
 
 
+def steps(measured: dict[str, dict[str, float]]) -> str:
+    """The table of what each step costs.
+
+    Args:
+        measured: nanoseconds, by a key of :data:`STEPS` and codec; "" is any codec.
+    """
+    rows = []
+    for key, label in STEPS.items():
+        found = measured.get(key, {})
+        values = [found.get(codec, found.get("")) for codec in ("compiled", "pure")]
+        rows.append([label, *[number(value) for value in values]])
+    return table(["step", "compiled, ns", "pure, ns"], rows)
+
+
 def echo_note(results: Results) -> str:
     """What the load client itself can do."""
     speed = results.median("hello-64", "echo", "rpcs_per_s")
@@ -178,8 +206,6 @@ def troubles(results: Results) -> str:
             found = results.troubles(scenario, name)
             if found:
                 lines.append(f"- {name}, {scenario}: " + "; ".join(found))
-    for name, reason in results.data["unavailable"].items():
-        lines.append(f"- {name}: not available ({reason})")
     return "\n".join(lines)
 
 
@@ -215,9 +241,13 @@ def text(data: dict[str, Any]) -> str:
     ]
     if any(one in results.scenarios for one in SPECIAL):
         parts += ["### Other loads", special(results)]
+    if "steps" in data:
+        parts += ["### Where the time goes", steps(data["steps"])]
     parts += [echo_note(results)]
-    if found := troubles(results):
-        parts += ["A star marks cells in which something went wrong:", found]
+    for name, reason in data["unavailable"].items():
+        parts.append(f"Not available: {name} ({reason}).")
+    if wrong := troubles(results):
+        parts += ["A star marks cells in which something went wrong:", wrong]
     return "\n\n".join(part for part in parts if part)
 
 
