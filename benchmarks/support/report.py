@@ -122,7 +122,7 @@ def per_load(results: Results, hello: list[str], cell: Callable[[str, str], str]
 
 def side_by_side(results: Results, scenario: str) -> str:
     """The table of one scenario in which everything is compared."""
-    floor = results.names[0]
+    floor = next((one["name"] for one in results.contenders if one["project"] == "floor"), "")
     rows = []
     for one in results.contenders:
         name, other = one["name"], results.published(one)
@@ -185,11 +185,9 @@ def steps(measured: dict[str, dict[str, float]]) -> str:
 def echo_note(results: Results) -> str:
     """What the load client itself can do."""
     speed = results.median("hello-64", "echo", "rpcs_per_s")
-    fastest = max(
-        (results.median("hello-64", one["name"], "rpcs_per_s") or 0.0, one["name"])
-        for one in results.contenders
-        if one["project"] != "floor"
-    )
+    servers = [one["name"] for one in results.contenders if one["project"] != "floor"]
+    found = [(results.median("hello-64", name, "rpcs_per_s") or 0.0, name) for name in servers]
+    fastest = max(found, default=(0.0, ""))
     if not speed or not fastest[0]:
         return ""
     return (
