@@ -144,6 +144,7 @@ static void kp_gate_enter(void *who)
             kp_gate_watch();
             kp_sleep_on(&kp_gate, 2);
         }
+        kp_gate_watch(); /* it may have fallen asleep between the wake of this thread and here */
     }
     atomic_store(&kp_holder, (uintptr_t)who);
     atomic_fetch_add(&kp_turn, 1);
