@@ -37,20 +37,30 @@ PURE_ONLY = os.environ.get("KONG_PDK_TEST_PURE_ONLY", "0") not in ("", "0")
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what depends on ``flavour`` in each mode, and with each codec.
 
-    A module of tests that have nothing to do with the codec says ``ONE_CODEC = True``.
+    A module of tests that have nothing to do with the codec says ``ONE_CODEC = True``. A test, or a
+    module by its ``pytestmark``, says with the marker ``modes`` that it is of these modes only, and
+    with ``one_process`` that its handlers share what lies in the process.
     """
     if "flavour" not in metafunc.fixturenames:
         return
     codecs = ["pure"] if PURE_ONLY else list(CODECS)
     if getattr(metafunc.module, "ONE_CODEC", False):
         codecs = codecs[:1]
+    only = metafunc.definition.get_closest_marker("modes")
+    one_process = metafunc.definition.get_closest_marker("one_process") is not None
     flavours = [
-        Flavour(mode, codec, flags, CODECS[codec])
+        Flavour(mode, codec, in_one_process(flags) if one_process else flags, CODECS[codec])
         for mode, flags in MODES.items()
         for codec in codecs
+        if only is None or mode in only.args
     ]
     ids = [f"{one.mode}-{one.codec}" for one in flavours]
     metafunc.parametrize("flavour", flavours, ids=ids, indirect=True, scope="module")
+
+
+def in_one_process(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags of a mode, so that all handlers run in the same process."""
+    return (*flags, "--workers", "1") if "-m" in flags else flags
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,7 @@ def serve_others(kong: Kong, times: int = 64) -> None:
         kong.close_instance(instance)
 
 
+@pytest.mark.one_process
 def test_handlers_meet_before_between_and_after_calls(kong: Kong) -> None:
     instance = start_meeting(kong, PARTIES)
     with kong.connect() as other:
@@ -84,6 +85,7 @@ def test_handlers_meet_before_between_and_after_calls(kong: Kong) -> None:
                 connection.close()
 
 
+@pytest.mark.one_process
 def test_handlers_of_different_instances_meet(kong: Kong) -> None:
     source = """
 import sys, threading
@@ -100,6 +102,7 @@ def access(self, kong):
     assert [one.turn(msgid).args for one, msgid in sent] == [[n] for n in range(8)]
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("blocked", [1, 40])
 def test_blocked_handlers_hold_nobody_up(kong: Kong, blocked: int) -> None:
     instance = kong.start_author(BLOCKING)
@@ -116,6 +119,7 @@ def test_blocked_handlers_hold_nobody_up(kong: Kong, blocked: int) -> None:
         assert connection.step(turn.event_id).is_return
 
 
+@pytest.mark.one_process
 def test_an_init_that_blocks_holds_nobody_up(kong: Kong) -> None:
     source = """
 import sys, threading
@@ -156,6 +160,7 @@ def open_many(kong: Kong, count: int) -> list[Connection]:
     return [kong.connect() for _ in range(count)]
 
 
+@pytest.mark.one_process
 def test_more_events_than_threads_are_all_answered(start: Start) -> None:
     """Threads are 512; those that wait for a step are in use. Steps need no free one."""
     server = start()
@@ -180,6 +185,7 @@ def test_more_events_than_threads_are_all_answered(start: Start) -> None:
         assert kong.handle_event(instance).function == "kong.ctx.shared.get"
 
 
+@pytest.mark.one_process
 def test_requests_behind_others_in_one_write_when_there_is_a_queue(start: Start) -> None:
     """A thread that is needed elsewhere must not leave a request behind that it has read."""
     server = start()

@@ -278,6 +278,7 @@ def log(self, kong):
     assert kong.run_event(instance, "log").calls == [("kong.log", ["EventEnded"])]
 
 
+@pytest.mark.one_process
 @pytest.mark.parametrize("phase", ["access", "log"])
 def test_a_handler_that_ends_while_its_thread_is_in_a_call(kong: Kong, phase: str) -> None:
     """The call is under way, so what ends the event has to wait for its step."""

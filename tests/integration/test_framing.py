@@ -274,6 +274,7 @@ def test_64_mib_each_way_at_a_slow_peer(kong: Kong) -> None:
         assert connection.step(turn.event_id).is_return
 
 
+@pytest.mark.one_process
 def test_a_peer_that_goes_away_in_the_middle_of_a_large_reply(kong: Kong, server: Server) -> None:
     source = """
 def start(self, config): self.ended = []

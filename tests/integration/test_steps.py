@@ -184,6 +184,7 @@ def test_a_step_for_an_event_that_has_ended(kong: Kong, some: list[Connection]) 
             connection.step(turn.event_id, "x")
 
 
+@pytest.mark.one_process
 def test_a_second_step_for_the_same_call(kong: Kong, some: list[Connection]) -> None:
     source = """
 import threading

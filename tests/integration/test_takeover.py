@@ -14,7 +14,7 @@ from typing import Callable
 
 import pytest
 from kongwire import Kong
-from servers import Server, directory_command, is_alive, run_command, wait_until
+from servers import Server, directory_command, family, is_alive, run_command, wait_until
 
 PLUGINS = Path(__file__).parent / "plugins"
 SHELL = shutil.which("sh")
@@ -58,21 +58,6 @@ def start_under(prefix: Path) -> Iterator[StartUnder]:
         for pid in reversed(family(server.pid)):
             os.kill(pid, signal.SIGKILL)
         server.kill()
-
-
-def family(pid: int) -> list[int]:
-    """A process and those below it."""
-    found = [pid]
-    for one in found:
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and is_alive(int(entry)):
-                try:
-                    text = Path(f"/proc/{entry}/stat").read_text(errors="replace")
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-                if int(text.rpartition(")")[2].split()[1]) == one:
-                    found.append(int(entry))
-    return found if is_alive(pid) else []
 
 
 def pid_behind(server: Server) -> int:

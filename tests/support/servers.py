@@ -102,6 +102,21 @@ def is_alive(pid: int) -> bool:
     return state_of(pid) not in ("Z", "X")
 
 
+def family(pid: int) -> list[int]:
+    """A process and those below it, in the order of their generations; empty if it is gone."""
+    found = [pid] if is_alive(pid) else []
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            stat = Path(f"/proc/{entry}/stat").read_text(encoding="utf-8", errors="replace")
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents[int(entry)] = int(parent)
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
 class Server:
     """A server process.
 
@@ -196,25 +211,40 @@ class Server:
         """Its state, a letter as ``ps`` shows it."""
         return state_of(self.pid)
 
-    # --- what it uses -------------------------------------------------------------------------
+    # --- what it uses, with the processes below it ------------------------------------------------
+
+    def processes(self) -> list[int]:
+        """The server's process and those below it."""
+        return family(self.pid)
 
     def descriptors(self) -> int:
-        """How many file descriptors it has open."""
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many file descriptors are open."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.processes())
+
+    def sockets(self) -> int:
+        """How many of these are sockets."""
+        found = 0
+        for pid in self.processes():
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    found += os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+        return found
 
     def threads(self) -> int:
-        """How many threads it has."""
+        """How many threads there are."""
         return self._status("Threads")
 
     def memory(self) -> int:
-        """Its resident memory, KiB."""
+        """The resident memory, KiB."""
         return self._status("VmRSS")
 
     def _status(self, name: str) -> int:
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(name + ":"):
-                return int(line.split()[1])
-        raise AssertionError(f"no {name} in the status of process {self.pid}")
+        total = 0
+        for pid in self.processes():
+            status = Path(f"/proc/{pid}/status").read_text()
+            (line,) = (line for line in status.splitlines() if line.startswith(name + ":"))
+            total += int(line.split()[1])
+        return total
 
 
 @contextlib.contextmanager
