@@ -147,6 +147,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="connections that wait to be accepted (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
+        "--threads", metavar="N", type=int,
+        help="most handlers that run at the same time, each in a thread of its own; further events "
+        f"wait (default: {ServerConfig.threads})",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-lua-style", action="store_false", dest="lua_style",
         help="PDK calls return data and raise PDKException, in place of (data, err)",
     )  # fmt: skip
@@ -213,6 +218,14 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
             f"or name Kong's prefix with --kong-prefix"
         )
+    threads = ServerConfig.threads if args.threads is None else args.threads
+    if threads < 1:
+        raise ConfigError(f"--threads must be at least 1, got {threads}")
+    if args.gevent and args.threads is not None:
+        raise ConfigError(
+            "--threads limits the threads of handlers, but with --gevent they run in greenlets: "
+            "leave one of the two flags out"
+        )
     names = tuple(f"{stem}{suffix}" for suffix in SOCKET_SUFFIXES)  # load() checks the name
     if args.socket_name is not None:
         if not args.socket_name or os.path.basename(args.socket_name) != args.socket_name:
@@ -222,6 +235,7 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         prefix=args.prefix,
         socket_names=names,
         mode="gevent" if args.gevent else "threads",
+        threads=threads,
         listen_queue_size=args.listen_queue_size,
         lua_style=args.lua_style,
         announce_pid=args.announce_pid,

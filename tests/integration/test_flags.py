@@ -83,8 +83,8 @@ def test_help_names_every_flag(kind: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     flags = {
         "-p", "--kong-prefix", "-kong-prefix", "-v", "--verbose", "--version", "-version",
-        "--socket-name", "--listen-queue-size", "--no-lua-style", "-g", "--gevent", "-m",
-        "--multiprocessing",
+        "--socket-name", "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
+        "-m", "--multiprocessing",
     }  # fmt: skip
     flags |= (
         {"--dump", "-dump"}
@@ -103,7 +103,8 @@ def test_help_names_every_flag(kind: str) -> None:
     "flags",
     [
         ["--no-such-flag"], ["stray"], ["-p"], ["--socket-name"], ["--listen-queue-size", "many"],
-        ["-g", "-m"], ["--gevent", "--multiprocessing"], ["--kong-pref", "/tmp"],
+        ["--threads"], ["--threads", "many"], ["--threads", "1.5"], ["-g", "-m"],
+        ["--gevent", "--multiprocessing"], ["--kong-pref", "/tmp"],
     ],
 )  # fmt: skip
 def test_wrong_flags_are_usage_errors(kind: str, flags: list[str]) -> None:
@@ -142,6 +143,10 @@ def test_a_mode_that_is_not_there_yet_says_so(kind: str, flag: str, prefix: Path
         (["-p", __file__], __file__),
         (["-p", "{prefix}", "--listen-queue-size", "0"], "listen_queue_size"),
         (["-p", "{prefix}", "--listen-queue-size", "-1"], "listen_queue_size"),
+        (["-p", "{prefix}", "--threads", "0"], "--threads must be at least 1, got 0"),
+        (["-p", "{prefix}", "--threads", "-1"], "--threads must be at least 1, got -1"),
+        (["-p", "{prefix}", "--threads", "8", "-g"], "with --gevent they run in greenlets"),
+        (["-p", "{prefix}", "--gevent", "--threads", "512"], "--threads limits the threads"),
         (["-p", "{prefix}", "--socket-name", ""], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "a/b.socket"], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "../b.socket"], "--socket-name"),
