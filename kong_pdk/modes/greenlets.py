@@ -20,6 +20,7 @@ import os
 import runpy
 import selectors
 import sys
+import warnings
 from typing import Any, Optional
 
 from .. import _wire
@@ -48,13 +49,24 @@ logger = logging.getLogger("kong_pdk.server")
 #: Idle greenlets that are kept for further events.
 KEEP_IDLE = 1024
 
+#: Modules of the standard library that handlers wait in; a plugin's file may have patched some.
+_PATCHED = ("socket", "ssl", "select", "threading", "time", "queue", "subprocess")
+
+#: Modules that were there before :func:`main`, and what they hold that could not be patched; None
+#: if that has not been called.
+_unpatched: Optional[dict[str, set[str]]] = None
+
+#: Such modules that may lie among the standard library's own.
+_CUSTOM = ("sitecustomize", "usercustomize")
+
 #: What the process starts anew with: no ``-m``, which would look for modules in the current folder.
 _START = """\
 import sys
+early = list(sys.modules)
 del sys.path[0]
 sys.path.append(sys.argv[1])
 from kong_pdk.modes.greenlets import main
-main()
+main(early)
 """
 
 _READ = 1  # gevent's loops take events as libev's numbers
@@ -88,7 +100,14 @@ class Mode(BaseMode):
         Raises:
             ConfigError: the process has no script that could be run again.
         """
-        if gevent.monkey.is_module_patched("socket"):
+        if _unpatched is not None or all(map(gevent.monkey.is_module_patched, _PATCHED)):
+            for name, held in sorted((_unpatched or {}).items()):
+                logger.warning(
+                    "%s was imported before gevent could patch Python, and what it has taken from "
+                    "there blocks every handler when it waits (%s): import it in the plugin, or "
+                    "call gevent.monkey.patch_all() before it is imported, or leave out --gevent",
+                    name, ", ".join(sorted(held)),
+                )  # fmt: skip
             return
         script = sys.argv[0]
         if not os.path.isfile(script):
@@ -247,10 +266,46 @@ class Mode(BaseMode):
         self._send(event.connection, frame)
 
 
-def main() -> None:
-    """Patch the standard library, then run the script that the second argument names."""
-    gevent.monkey.patch_all()
+def main(early: list[str]) -> None:
+    """Patch the standard library, then run the script that the second argument names.
+
+    Args:
+        early: the modules that Python had imported at its start, before anything of ours.
+    """
+    global _unpatched
+    with warnings.catch_warnings():
+        # Tells of some of what _find_unpatched finds; an error where warnings are errors.
+        warnings.simplefilter("ignore", gevent.monkey.MonkeyPatchWarning)
+        gevent.monkey.patch_all()
+    _unpatched = _find_unpatched(early)
     del sys.argv[:2]
     script = sys.argv[0]
     sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # as Python does it
     runpy.run_path(script, run_name="__main__")
+
+
+def _find_unpatched(early: list[str]) -> dict[str, set[str]]:
+    """What modules have taken out of the standard library too early, as ``from time import sleep``.
+
+    A sitecustomize or a .pth file imports such modules. gevent sees to the library's own.
+    """
+    originals = {
+        id(original): f"{module}.{name}"
+        for module, saved in gevent.monkey.saved.items()
+        for name, original in saved.items()
+        if callable(original)
+    }
+    library = os.path.dirname(os.__file__) + os.sep
+    found: dict[str, set[str]] = {}
+    for name in early:
+        module = sys.modules.get(name)
+        path, package = getattr(module, "__file__", None), name.partition(".")[0]
+        if path is None or package in ("gevent", "greenlet"):
+            continue
+        if path.startswith(library) and "-packages" + os.sep not in path and name not in _CUSTOM:
+            continue
+        for value in list(vars(module).values()):
+            for one in value.__mro__ if isinstance(value, type) else (value,):
+                if id(one) in originals:
+                    found.setdefault(package, set()).add(originals[id(one)])
+    return found
