@@ -25,16 +25,19 @@ def access(self, kong):
     self.barriers[2].wait(config_limit)
     kong.response.exit(200, [first, second])
 """
-#: ``rewrite`` and ``response`` open and close what ``access`` waits for.
+#: ``access`` blocks after so many calls; ``rewrite`` waits for that, and ``response`` ends it.
 BLOCKING = """
 import threading
 
 def start(self, config): self.go, self.inside = threading.Event(), threading.Semaphore(0)
 
 def access(self, kong):
-    self.inside.release()
-    self.go.wait()
-    kong.log("on")
+    for number in range(3):
+        if number == self.config["after"]:
+            self.inside.release()
+            self.go.wait()
+        if number < 2:
+            kong.log(number)
 
 def rewrite(self, kong): self.inside.acquire()
 
@@ -104,19 +107,59 @@ def access(self, kong):
 
 @pytest.mark.one_process
 @pytest.mark.parametrize("blocked", [1, 40])
-def test_blocked_handlers_hold_nobody_up(kong: Kong, blocked: int) -> None:
-    instance = kong.start_author(BLOCKING)
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_blocked_handlers_hold_nobody_up(kong: Kong, after: int, blocked: int) -> None:
+    """Before their first call, between two, and after the last."""
+    instance = kong.start_author(BLOCKING, after=after)
     connections = [kong.connect() for _ in range(blocked)]
     sent = [(one, one.send_event(instance)) for one in connections]
+    for number in range(after):
+        turns = [one.turn(msgid) for one, msgid in sent]
+        assert [turn.args for turn in turns] == [[number]] * blocked
+        connections.append(connections.pop(0))  # each on another connection
+        sent = [(one, one.send_step(turn.event_id)) for one, turn in zip(connections, turns)]
     for _ in connections:
         assert kong.handle_event(instance, "rewrite").is_return  # it is in there
-    serve_others(kong)
+    serve_others(kong, 20)
     assert not any(one.has_data() for one in connections)
     assert kong.handle_event(instance, "response").is_return
-    turns = [(one, one.turn(msgid)) for one, msgid in sent]
-    serve_others(kong)  # and neither do those that wait for a step
-    for connection, turn in turns:
-        assert connection.step(turn.event_id).is_return
+    for connection, msgid in sent:
+        for number in range(after, 2):
+            turn = connection.turn(msgid)
+            assert turn.args == [number]
+            serve_others(kong, 1)  # and neither do those that wait for a step
+            msgid = connection.send_step(turn.event_id)
+        assert connection.turn(msgid).is_return
+
+
+@pytest.mark.one_process
+def test_instances_start_run_and_close_side_by_side(kong: Kong) -> None:
+    source = """
+import sys, threading
+
+def start(self, config):
+    sys.modules.setdefault("starting", threading.Barrier(8)).wait(15)
+
+def access(self, kong): kong.log(self.config["number"], kong.request.get_header("x")[0])
+"""
+    connections = [kong.connect() for _ in range(8)]
+    sent = [
+        one.request(
+            "plugin.StartInstance", {"Name": "author", "Config": config_of(source, number=n)}
+        )
+        for n, one in enumerate(connections)
+    ]
+    instances = [one.result(msgid)["Id"] for one, msgid in zip(connections, sent)]
+    assert len(set(instances)) == 8
+    sent = [one.send_event(instance) for one, instance in zip(connections, instances)]
+    turns = [one.turn(msgid) for one, msgid in zip(connections, sent)]
+    sent = [one.request("plugin.CloseInstance", i) for one, i in zip(connections, instances)]
+    for number, (one, msgid) in enumerate(zip(connections, sent)):
+        assert one.result(msgid)["Config"]["number"] == number
+    for number, (one, turn) in enumerate(zip(connections, turns)):  # they end all the same
+        turn = one.step(turn.event_id, "y")
+        assert turn.args == [number, "y"]
+        assert one.step(turn.event_id).is_return
 
 
 @pytest.mark.one_process

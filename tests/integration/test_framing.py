@@ -8,7 +8,7 @@ import os
 import threading
 
 import pytest
-from kongwire import Connection, Kong, pack
+from kongwire import Kong, pack
 from servers import Server, Start, wait_until
 
 CALL = "def access(self, kong): kong.log(kong.request.get_header('x')[0])"
@@ -63,6 +63,51 @@ def test_cut_at_each_point_with_others_served_meanwhile(kong: Kong) -> None:
             connection.send_raw(frame[cut:])
             turn = connection.turn(4)
             assert connection.step(turn.event_id).is_return
+
+
+def test_the_bytes_of_many_connections_in_turn(kong: Kong) -> None:
+    """Events, and then steps to them, each on the connection of another event that waits."""
+    instance = kong.start_author(CALL)
+    connections = [kong.connect() for _ in range(5)]
+    for byte in event_frame(instance, 3):
+        for connection in connections:
+            connection.send_raw(bytes((byte,)))
+    events = [one.turn(3).event_id for one in connections]
+    assert len(set(events)) == len(events)
+    connections.append(connections.pop(0))
+    frames = [step_frame(event, f"v{number}", 4) for number, event in enumerate(events)]
+    for column in zip(*frames):
+        for connection, byte in zip(connections, column):
+            connection.send_raw(bytes((byte,)))
+    turns = [one.turn(4) for one in connections]
+    assert [turn.args for turn in turns] == [[f"v{number}"] for number in range(5)]
+    for connection, turn in zip(connections, turns):
+        assert connection.step(turn.event_id).is_return
+
+
+@pytest.mark.parametrize("how", ["fresh", "used", "waiting"])
+def test_a_step_cut_at_each_point_on_another_connection(kong: Kong, how: str) -> None:
+    instance = kong.start_author(CALL)
+    with kong.connect() as first, kong.connect() as second:
+        if how != "fresh":
+            turn = second.handle_event(instance)
+            if how == "used":
+                turn = second.step(turn.event_id, "v")
+                assert second.step(turn.event_id).is_return
+        cut, length = 1, 2
+        while cut < length:
+            event = first.handle_event(instance)
+            frame = step_frame(event.event_id, "value", 9)
+            length = len(frame)
+            second.send_raw(frame[:cut])
+            serve_one(kong, instance)
+            second.send_raw(frame[cut:])
+            assert second.turn(9).args == ["value"]
+            assert first.step(event.event_id).is_return
+            cut += 1
+        if how == "waiting":
+            assert first.step(turn.event_id, "at last").args == ["at last"]
+            assert first.step(turn.event_id).is_return
 
 
 @pytest.mark.parametrize("count", [2, 100, 2000])
@@ -205,28 +250,6 @@ def test_a_message_over_the_bound_is_refused_at_once(
         assert connection.is_closed_by_server()
     text = f"{128 * MIB} are allowed (max_message)"
     wait_until(lambda: text in server.log[length:], f"{text!r} in the log")
-
-
-def test_connections_opened_and_closed_without_a_byte(kong: Kong, server: Server) -> None:
-    """Kong 3.1 to 3.4 look whether the server lives in this way."""
-    kong.call("plugin.GetPluginNames")
-    before = server.descriptors()
-    for _ in range(2000):
-        Connection(server.paths[0]).close()
-    wait_until(lambda: server.descriptors() <= before, "all connections are closed")
-    assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
-
-
-def test_connections_closed_in_the_middle(kong: Kong, server: Server) -> None:
-    instance = kong.start_author(CALL)
-    frame = event_frame(instance, 1)
-    kong.call("plugin.GetPluginNames")
-    before = server.descriptors()
-    for cut in range(1, len(frame)):
-        with Connection(server.paths[0]) as connection:
-            connection.send_raw(frame[:cut])
-    wait_until(lambda: server.descriptors() <= before, "all connections are closed")
-    serve_one(kong, instance)
 
 
 def test_a_peer_that_has_shut_down_its_sending_side(kong: Kong) -> None:

@@ -228,6 +228,19 @@ def test_a_connection_closed_while_its_event_waits(kong: Kong, some: list[Connec
             assert finish(turn, itertools.cycle([fresh]))[-1] == "v2"
 
 
+def test_a_step_on_the_neighbour_of_a_closed_connection(kong: Kong, some: list[Connection]) -> None:
+    """The neighbour carries an event of its own, which waits too."""
+    instance = start_chain(kong)
+    turns = [one.handle_event(instance) for one in some]
+    for closed, orphan, neighbour, turn in zip(some[::2], turns[::2], some[1::2], turns[1::2]):
+        closed.close()
+        orphan = neighbour.step(orphan.event_id, "a")
+        turn = neighbour.step(turn.event_id, "b")
+        assert (orphan.args, turn.args) == (["1:a"], ["1:b"])
+        assert finish(orphan, itertools.cycle([neighbour]))[-1] == "v1"
+        assert finish(turn, itertools.cycle([neighbour]))[-1] == "v1"
+
+
 def test_a_connection_closed_at_each_step(kong: Kong) -> None:
     instance = start_chain(kong, 20)
     connection = kong.connect()
