@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kongwire import Connection, Kong, pack
+from kongwire import Connection, Kong
 from servers import Flavour, Start, running, wait_until
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -89,38 +89,6 @@ def test_a_handler_that_lets_nobody_run_holds_nobody_up(kong: Kong, how: str) ->
         assert turn.args == ["after"]
         assert connection.step(turn.event_id).is_return
     assert kong.handle_event(instance, "log").is_return
-
-
-def test_events_of_one_connection_begin_in_their_order(kong: Kong) -> None:
-    source = """
-import sys
-begun = sys.modules.setdefault("begun", [])
-
-def access(self, kong):
-    begun.append(self.config["number"])
-    if self.config["number"] % 3 == 0:
-        kong.log("waits")
-
-def log(self, kong): kong.log(*begun)
-"""
-    with kong.connect() as connection:
-        instances = []
-        for number in range(30):
-            config = {"source": source, "number": number}
-            instances.append(kong.start_instance("author", config))
-        events = [
-            pack([0, n, "plugin.HandleEvent", [{"InstanceId": one, "EventName": "access"}]])
-            for n, one in enumerate(instances)
-        ]
-        connection.send_raw(b"".join(events))
-        replies = [connection.reply() for _ in events]
-        assert sorted(reply.msgid for reply in replies) == list(range(30))
-        for reply in replies:
-            if reply.msgid % 3 == 0:
-                assert connection.step(reply.unwrap()["EventId"]).is_return
-        turn = connection.handle_event(instances[0], "log")
-        assert turn.args == list(range(30))
-        assert connection.step(turn.event_id).is_return
 
 
 # --- --threads ------------------------------------------------------------------------------------
