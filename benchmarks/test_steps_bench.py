@@ -230,7 +230,7 @@ def beside(function: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.benchmark(group="step: wake")
 def test_wake(benchmark: Any, package: SimpleNamespace, waiter: Any) -> None:
-    """Two threads hand each other the turn: two wakes."""
+    """Two threads hand each other the turn, each going to sleep: two wakes."""
     other, stopping = package.codec.Waiter(), []
 
     def answer() -> None:
@@ -238,12 +238,12 @@ def test_wake(benchmark: Any, package: SimpleNamespace, waiter: Any) -> None:
             other.wait()
             if stopping:
                 break
-            waiter.wake()
+            other.wake_next(waiter)
         other.release()
         other.close()
 
     def run() -> None:
-        other.wake()
+        waiter.wake_next(other)
         waiter.wait()
 
     benchmark.extra_info["steps"] = 2
