@@ -562,6 +562,7 @@ class Poller:
         events: Events,
         route: Callable[[Connection, Request], None],
         lose: Callable[[Connection, Exception], None],
+        may_wait: Callable[[], bool],
     ) -> None:
         """Read what has arrived on parked connections, which stay parked.
 
@@ -569,6 +570,8 @@ class Poller:
             events: a step of one that waits is handed to its greenlet at once.
             route: takes all other requests.
             lose: is told of connections that have failed.
+            may_wait: says whether nothing else is to be done; then the compiled one may wait for
+                more, for less than a tenth of a millisecond.
         """
         for key, _ in self._selector.select(0):
             connection = key.fileobj

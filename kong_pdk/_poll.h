@@ -20,6 +20,9 @@ static void kp_set(kp_state *state, int wanted)
 #if defined(__linux__)
 
 #include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 static int kp_poll_new(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
@@ -36,11 +39,22 @@ static int kp_poll_drop(int poller, int fd)
     return epoll_ctl(poller, EPOLL_CTL_DEL, fd, 0);
 }
 
-/* The readable ones, without waiting for any. */
-static int kp_poll_ready(int poller, int *fds, int size)
+/* The readable ones; waits for the first so many nanoseconds, where the kernel can wait for less than
+ * a millisecond. */
+static int kp_poll_ready(int poller, int *fds, int size, long wait)
 {
     struct epoll_event events[256];
-    int count = epoll_wait(poller, events, size < 256 ? size : 256, 0);
+    int count = -1;
+    if (size > 256)
+        size = 256;
+#ifdef SYS_epoll_pwait2
+    if (wait) {
+        struct timespec time = { 0, wait };
+        count = (int)syscall(SYS_epoll_pwait2, poller, events, size, &time, 0, 0);
+    }
+#endif
+    if (!wait)
+        count = epoll_wait(poller, events, size, 0);
     for (int i = 0; i < count; i++)
         fds[i] = events[i].data.fd;
     return count < 0 ? 0 : count;
@@ -56,9 +70,9 @@ static int kp_poll_watch(int poller, int fd, int again, int once)
     return -1;
 }
 static int kp_poll_drop(int poller, int fd) { (void)poller; (void)fd; return -1; }
-static int kp_poll_ready(int poller, int *fds, int size)
+static int kp_poll_ready(int poller, int *fds, int size, long wait)
 {
-    (void)poller; (void)fds; (void)size;
+    (void)poller; (void)fds; (void)size; (void)wait;
     return 0;
 }
 

@@ -64,6 +64,7 @@ class Poller:
         events: Events,
         route: Callable[[Connection, Request], None],
         lose: Callable[[Connection, Exception], None],
+        may_wait: Callable[[], bool],
     ) -> None: ...
     def close(self) -> None: ...
 

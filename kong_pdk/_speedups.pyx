@@ -75,7 +75,7 @@ cdef extern from "_poll.h" nogil:
     int kp_poll_new()
     int kp_poll_watch(int poller, int fd, int again, int once)
     int kp_poll_drop(int poller, int fd)
-    int kp_poll_ready(int poller, int *fds, int size)
+    int kp_poll_ready(int poller, int *fds, int size, long wait)
 
 cdef enum:
     READ_SIZE = 16384
@@ -1207,6 +1207,12 @@ def encode_notification(label, value):
 
 cdef enum:
     READY_BATCH = 256
+    # A poller waits a moment for more itself, where little is under way: Kong's next step is on its
+    # way then, and the way through the outer loop would take longer than the step.
+    WAIT_FOR_MORE = 60000  # nanoseconds
+    WAIT_BELOW = 4  # connections ready at a time
+    WAIT_ROUNDS = 16  # so that the outer loop gets its turn
+    WAITS_IN_VAIN = 8  # after so many, as many times more is returned at once
 
 
 cdef class Poller:
@@ -1214,6 +1220,7 @@ cdef class Poller:
 
     cdef int fd
     cdef dict parked  # descriptor to connection
+    cdef int in_vain  # waits for more, in a row; negative: how often none is made
 
     def __cinit__(self, new_selector=None):
         self.fd = kp_poll_new()
@@ -1264,7 +1271,7 @@ cdef class Poller:
         """The connections on which something has arrived; they are watched no longer."""
         cdef int fds[READY_BATCH]
         cdef int i
-        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH)
+        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH, 0)
         cdef list ready = []
         for i in range(count):
             connection = self.parked.pop(fds[i], None)
@@ -1272,35 +1279,54 @@ cdef class Poller:
                 ready.append(connection)
         return ready
 
-    def read_ready(self, Events events not None, route, lose):
+    def read_ready(self, Events events not None, route, lose, may_wait):
         """Read what has arrived on parked connections, which stay parked."""
         cdef int fds[READY_BATCH]
-        cdef int i
-        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH)
-        cdef Connection connection
+        cdef int i, round
+        cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH, 0)
+        for round in range(WAIT_ROUNDS):
+            for i in range(count):
+                self.read_one(fds[i], events, route, lose)
+            if count == 0 or count >= WAIT_BELOW or self.fd < 0:
+                return
+            if self.in_vain < 0:
+                self.in_vain += 1
+                return
+            if not may_wait():
+                return
+            with nogil:
+                count = kp_poll_ready(self.fd, fds, READY_BATCH, WAIT_FOR_MORE)
+            if count:
+                self.in_vain = 0
+            else:
+                self.in_vain += 1
+                if self.in_vain == WAITS_IN_VAIN:
+                    self.in_vain = -10 * WAITS_IN_VAIN
+
+    cdef int read_one(self, int fd, Events events, object route, object lose) except -1:
+        cdef Connection connection = self.parked.get(fd)
         cdef Request request
         cdef Event event
-        for i in range(count):
-            connection = self.parked.get(fds[i])
-            if connection is None:
-                continue  # closed by what has just run
-            try:
-                request = connection.receive_once()
-                while request is not None:
-                    event = None
-                    if request.kind == STEP or request.kind == STEP_ERROR:
-                        event = events.waiting.pop(request.target, None)
-                    if event is not None:
-                        event.connection = connection
-                        event.msgid = request.msgid
-                        event.sleeper.switch(request)
-                    else:
-                        route(connection, request)
-                    if connection.size == connection.start:
-                        break
-                    request = connection.take(connection.scan())
-            except Exception as exc:  # no memory, say: one connection pays, the others go on
-                lose(connection, exc)
+        if connection is None:
+            return 0  # closed by what has just run
+        try:
+            request = connection.receive_once()
+            while request is not None:
+                event = None
+                if request.kind == STEP or request.kind == STEP_ERROR:
+                    event = events.waiting.pop(request.target, None)
+                if event is not None:
+                    event.connection = connection
+                    event.msgid = request.msgid
+                    event.sleeper.switch(request)
+                else:
+                    route(connection, request)
+                if connection.size == connection.start:
+                    break
+                request = connection.take(connection.scan())
+        except Exception as exc:  # no memory, say: one connection pays, the others go on
+            lose(connection, exc)
+        return 0
 
     def close(self):
         """Watch nothing any more."""

@@ -165,16 +165,19 @@ def new_packer() -> msgpack.Packer:
     return msgpack.Packer(use_bin_type=True, unicode_errors=ERRORS, autoreset=True)
 
 
-# Values of these types are packed without a line of Python running, so that threads can share a
-# packer for them; to make one takes longer than to pack.
-_PLAIN = frozenset((type(None), bool, int, float, str, bytes))
+# These values are packed without a line of Python running, so that threads can share a packer for
+# them: to make one takes longer than to pack. It keeps the room for the largest that it has seen.
+_PLAIN = frozenset((type(None), bool, int, float))
+_SMALL = 4096  # characters or bytes
 _pack_plain = new_packer().pack
 
 
 def pack_value(value: Any) -> bytes:
     """Encode one value. Raises what msgpack raises; see :func:`argument_error`."""
-    pack = _pack_plain if type(value) in _PLAIN else new_packer().pack
-    return cast(bytes, pack(value))
+    kind = type(value)
+    if kind in _PLAIN or ((kind is str or kind is bytes) and len(value) <= _SMALL):
+        return cast(bytes, _pack_plain(value))
+    return cast(bytes, new_packer().pack(value))
 
 
 def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:

@@ -142,7 +142,11 @@ class Mode(BaseMode):
 
     def _read(self) -> None:
         """Called by the hub: something has arrived on connections."""
-        self.loop.read_kept(self.events)
+        self.loop.read_kept(self.events, self._has_nothing_to_do)
+
+    def _has_nothing_to_do(self) -> bool:
+        """Whether no greenlet is about to run."""
+        return not self._hub.loop._callbacks
 
     def _turn(self) -> None:
         """Called by the hub; whatever escapes from here would only be printed."""

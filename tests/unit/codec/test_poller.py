@@ -35,6 +35,7 @@ class Bench:
             self.events,
             lambda connection, request: self.routed.append((connection, request.msgid)),
             lambda connection, exc: self.lost.append((connection, exc)),
+            lambda: False,
         )
 
     def is_readable(self) -> bool:
@@ -166,6 +167,6 @@ def test_a_connection_that_is_closed_by_another_ones_request(bench: Bench) -> No
             bench.poller.forget(each)
             each.close()
 
-    bench.poller.read_ready(bench.events, close_both, lambda *_: None)
+    bench.poller.read_ready(bench.events, close_both, lambda *_: None, lambda: True)
     assert len(bench.routed) == 1
     assert not bench.is_readable()
