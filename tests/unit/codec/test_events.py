@@ -159,9 +159,7 @@ def test_a_call_that_fails_gives_its_turn_back(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("lua_style", [True, False])
-def test_a_step_on_the_same_connection(
-    codec: Any, pair: Any, lua_style: bool, spawn: Any
-) -> None:
+def test_a_step_on_the_same_connection(codec: Any, pair: Any, lua_style: bool, spawn: Any) -> None:
     bench = Bench(codec, pair, lua_style)
     event = bench.event(bench.pair.waiter)
     call = bench.codec.encode_call(5, event.id, GET_HOST, ())
