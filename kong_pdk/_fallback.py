@@ -309,9 +309,14 @@ class Connection(Decoder):
         sock: a connected stream socket; the connection owns it from now on.
         max_message: largest message, bytes.
         max_depth: deepest nesting of a message.
+
+    Attributes:
+        opening: goes out in front of the first reply.
+        borrowed: another process reads this connection; here one reply is sent, and no more.
+        lent: what that other process notes of a reply that goes out elsewhere.
     """
 
-    __slots__ = ("_sock", "borrowed", "opening", "stuck")
+    __slots__ = ("_sock", "borrowed", "lent", "opening", "stuck")
 
     def __init__(
         self,
@@ -322,8 +327,9 @@ class Connection(Decoder):
         super().__init__(max_message, max_depth)
         sock.setblocking(False)
         self._sock = sock
-        self.opening = b""  # goes out in front of the first reply
-        self.borrowed = False  # another process reads it: one answer, and it is closed here
+        self.opening = b""
+        self.borrowed = False
+        self.lent: Any = None
         self.stuck: Any = None  # the peer does not read: what wakes those who wait to send
 
     def fileno(self) -> int:

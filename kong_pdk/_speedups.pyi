@@ -41,6 +41,7 @@ class Connection(Decoder):
     borrowed: bool
     opening: bytes
     stuck: Any
+    lent: Any
     def __init__(
         self, sock: socket.socket, max_message: int = ..., max_depth: int = ...
     ) -> None: ...

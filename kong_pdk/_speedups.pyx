@@ -707,13 +707,19 @@ cdef class Connection(Decoder):
         sock: a connected stream socket; the connection owns it from now on.
         max_message: largest message, bytes.
         max_depth: deepest nesting of a message.
+
+    Attributes:
+        opening: goes out in front of the first reply.
+        borrowed: another process reads this connection; here one reply is sent, and no more.
+        lent: what that other process notes of a reply that goes out elsewhere.
     """
 
     cdef object sock
     cdef int fd
     cdef int failed  # errno of what failed
-    cdef public bytes opening  # goes out in front of the first reply
-    cdef public bint borrowed  # another process reads it: one answer, and it is closed here
+    cdef public bytes opening
+    cdef public bint borrowed
+    cdef public object lent
     cdef public object stuck  # the peer does not read: what wakes those who wait to send
     cdef int poller  # that it has been registered with, -1 if none
 
@@ -724,6 +730,8 @@ cdef class Connection(Decoder):
         self.fd = sock.fileno()
         self.opening = b""
         self.poller = -1
+        self.borrowed = False
+        self.lent = None
 
     def fileno(self):
         """The descriptor, -1 once closed."""
