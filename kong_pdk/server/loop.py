@@ -13,6 +13,7 @@ import functools
 import logging
 import os
 import selectors
+import socket
 import time
 from typing import Any, Callable, Optional, Protocol, cast
 
@@ -60,12 +61,14 @@ class Loop:
     Args:
         config: the server's settings.
         new_selector: makes a selector that has a descriptor.
+        pid: the process that Kong knows as the server; this one if 0.
     """
 
     def __init__(
         self,
         config: ServerConfig,
         new_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
+        pid: int = 0,
     ) -> None:
         self._config = config
         self._listeners: list[Listener] = []
@@ -82,7 +85,7 @@ class Loop:
         os.set_blocking(self._wake_fd, False)
         os.set_blocking(self.signal_fd, False)
         self._opening = (
-            encode_notification("serverPid", os.getpid()) if config.announce_pid else b""
+            encode_notification("serverPid", pid or os.getpid()) if config.announce_pid else b""
         )
         #: Called at each tick; the life-cycle looks for its parent here.
         self.on_tick: Callable[[], None] = lambda: None
@@ -120,6 +123,21 @@ class Loop:
             ListenError: a socket cannot be opened.
         """
         self._listeners = open_listeners(self._config.socket_paths, self._config.listen_queue_size)
+
+    def watch(self, fileobj: Any, callback: Callable[[], None]) -> None:
+        """Call back, in the loop's thread, while something with a descriptor is readable."""
+        self._selector.register(fileobj, selectors.EVENT_READ, callback)
+
+    def unwatch(self, fileobj: Any) -> None:
+        """Do not call back any more."""
+        self._selector.unregister(fileobj)
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Serve a connected socket as if it had been accepted here."""
+        connection = Connection(sock, self._config.max_message, self._config.max_depth)
+        connection.opening = self._opening
+        self._connections.add(connection)
+        self._watch(connection)
 
     def start(self, mode: LoopMode) -> None:
         """Begin to accept connections for a mode."""
@@ -188,9 +206,17 @@ class Loop:
         if time.monotonic() >= self._deadline:
             logger.warning("stopped with handlers still running")
             return True
+        return self._is_quiet()
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is being answered; to be asked at each turn of a loop that stops."""
         # Twice in a row: a request that has just arrived may not have woken its thread yet.
-        self._quiet = 0 if self._mode.is_busy(bool(self._connections)) else self._quiet + 1
+        self._quiet = 0 if self._mode.is_busy(self._is_connected()) else self._quiet + 1
         return self._quiet > 2
+
+    def _is_connected(self) -> bool:
+        """Whether a step may still come."""
+        return bool(self._connections)
 
     def _end(self) -> None:
         self._close_listeners()
@@ -242,10 +268,7 @@ class Loop:
                 logger.error("cannot accept connections for a moment: %s", exc.strerror)
                 self._set_accepting(False)
                 return
-            connection = Connection(sock, self._config.max_message, self._config.max_depth)
-            connection.opening = self._opening
-            self._connections.add(connection)
-            self._watch(connection)
+            self.adopt(sock)
 
     def _watch(self, connection: Connection) -> None:
         if self._mode.takes_connections:
