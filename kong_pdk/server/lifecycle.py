@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterable
 from types import FrameType
-from typing import Callable, Optional
+from typing import Callable, Optional, Protocol
 
 from .._codec import is_compiled
 from ..config import ServerConfig
@@ -20,6 +21,21 @@ logger = logging.getLogger("kong_pdk.server")
 
 #: Kong sends SIGTERM; SIGINT is Ctrl-C, SIGHUP the end of a terminal.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Stoppable(Protocol):
+    """What signals stop."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+
+    @property
+    def signal_fd(self) -> int:
+        """Wakes it up when something is written to it."""
+
+    def stop(self) -> None:
+        """Stop, gracefully the first time and at once the second."""
 
 
 def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
@@ -38,46 +54,68 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     """
     mode_class = load_mode(config.mode)
     loop = Loop(config, mode_class.new_selector)
-    _handle_signals(loop)  # before anybody can know that there is a server
+    handle_signals(loop)  # before anybody can know that there is a server
     mode = mode_class(Service(plugins, config), loop, config)
     loop.listen()
-    loop.on_tick = _parent_watch(loop)
-    _set_title(plugins)
+    loop.on_tick = watch_parent(loop, os.getppid())
+    set_title(plugins)
+    log_start(plugins, config, [])
+    mode.drive()
+    handle_signals(None)
+    logger.info("stopped")
+
+
+def log_start(plugins: Iterable[str], config: ServerConfig, workers: list[int]) -> None:
+    """Log what is served.
+
+    Args:
+        plugins: their names.
+        config: the server's settings.
+        workers: pids of the worker processes, if there are any.
+    """
     logger.info(
-        "serving %s on %s (pid %d, %s, %s codec, PDK calls return %s)",
+        "serving %s on %s (pid %d, %s%s, %s codec, PDK calls return %s)",
         ", ".join(sorted(plugins)) or "no plugins",
         " and ".join(config.socket_paths),
         os.getpid(),
+        f"workers {' '.join(map(str, workers))}, " if workers else "",
         config.mode,
         "compiled" if is_compiled() else "pure-Python",
         "(data, err)" if config.lua_style else "data",
     )
-    mode.drive()
-    _handle_signals(None)
-    logger.info("stopped")
 
 
-def _set_title(plugins: dict[str, Plugin]) -> None:
-    """Show the plugins in the process list; needs the extra ``kong-pdk[setproctitle]``."""
+def set_title(plugins: Iterable[str], role: str = "") -> None:
+    """Show the plugins in the process list; needs the extra ``kong-pdk[setproctitle]``.
+
+    Args:
+        plugins: their names.
+        role: of this process, if the server has several.
+    """
     try:
         from setproctitle import setproctitle
     except ImportError:
         return
-    setproctitle(f"kong-pdk: {', '.join(sorted(plugins))}")
+    setproctitle(f"kong-pdk: {', '.join(sorted(plugins))}" + (f" ({role})" if role else ""))
 
 
-def _parent_watch(loop: Loop) -> Callable[[], None]:
-    parent = os.getppid()
+def watch_parent(loop: Stoppable, parent: int) -> Callable[[], None]:
+    """What is to be called from time to time, to stop after the death of the parent process.
+
+    Args:
+        loop: to be stopped.
+        parent: its pid.
+    """
 
     def look() -> None:
-        if os.getppid() != parent:
+        if os.getppid() != parent and not loop.stopping:
             logger.info("the parent process %d is gone: stopping", parent)
             loop.stop()
 
     return look
 
 
-def _handle_signals(loop: Optional[Loop]) -> None:
+def handle_signals(loop: Optional[Stoppable]) -> None:
     """Let signals stop the loop, or do nothing if there is none any more."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -90,5 +128,4 @@ def _handle_signals(loop: Optional[Loop]) -> None:
         # Ignored ones stay so while Python ends; others would kill it in the middle of that.
         signal.signal(number, signal.SIG_IGN if loop is None else handle)
     # Without it, a signal that arrives just before the loop goes to sleep would wait for a tick.
-    fd = -1 if loop is None else loop.signal_fd
-    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(-1 if loop is None else loop.signal_fd, warn_on_full_buffer=False)
