@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 import selectors
-from typing import NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 from .. import _wire
 from .._codec import Connection, Request
@@ -43,12 +43,19 @@ class BaseMode(abc.ABC):
         self.waiting = service.events.waiting
 
     @classmethod  # noqa: B027 (not abstract: threads need nothing)
-    def prepare(cls) -> None:
+    def prepare(cls, **purpose: Any) -> None:
         """Make the process ready, before any plugin is imported.
+
+        Args:
+            purpose: what the process is for, should it have to start again.
 
         Raises:
             ConfigError: the mode cannot be had here.
         """
+
+    @classmethod  # noqa: B027
+    def patch(cls) -> None:
+        """Change Python before the script is run, in a process that has started again for it."""
 
     def drive(self) -> None:
         """Run the loop to its end."""
@@ -95,6 +102,18 @@ class BaseMode(abc.ABC):
         if request.kind not in _wire.STEPS:
             return None
         return self.waiting.pop(request.target, None)
+
+    def forward(self, connection: Connection, request: Request) -> bool:
+        """Hand a step to the process whose event it is for, if that can be done without waiting.
+
+        Then this connection is read on as if the step had been answered.
+        """
+        forward = self.service.forward
+        return (
+            forward is not None
+            and request.kind in _wire.STEPS
+            and forward(request, connection, wait=False)
+        )
 
     def give_back(self, connection: Connection) -> None:
         """Let the loop watch a connection that this mode has taken."""

@@ -74,6 +74,9 @@ class Mode(BaseMode):
         if event is not None:
             event.runner.hand_over(connection, request)
             return
+        if self.forward(connection, request):
+            self.give_back(connection)
+            return
         runner = (
             self._claim_free()
             or self._claim_lingering(idle_before=time.monotonic() - LINGER)
@@ -248,7 +251,7 @@ class Mode(BaseMode):
         if event is not None:
             runner: Optional[Runner] = event.runner
         elif request.kind in _wire.STEPS:  # nobody waits for it: that is soon said
-            reply = self.service.answer(request)
+            reply = self.service.answer(request, connection)
             return connection if not reply or self.send(connection, reply) else None
         else:
             runner = self._claim_free() or self._claim_lingering() or self._start_runner()

@@ -34,9 +34,15 @@ class Mode(Protocol):
         """Send a PDK call that no step answers."""
 
 
-def new_events(config: ServerConfig) -> Events:
+def new_events(config: ServerConfig, index: int = 0, stride: int = 1) -> Events:
     """The table of a process that begins.
 
     A restarted server must not know the ids of the one before: Kong may still step to those.
+
+    Args:
+        config: the server's settings.
+        index: of this process among those of the server; ``id % stride`` of each event.
+        stride: how many processes there can be.
     """
-    return Events(secrets.randbits(ID_BITS) + 1, 1, config.lua_style)
+    first = (secrets.randbits(ID_BITS) // stride + 1) * stride + index
+    return Events(first, stride, config.lua_style)

@@ -17,6 +17,8 @@ from .plugins import Plugin
 #: the ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
 ID_BITS = 52
 
+Handler = Callable[[Any], Any]
+
 
 class Instance:
     """A plugin's object for one configuration.
@@ -25,22 +27,30 @@ class Instance:
         instance_id: its id.
         plugin: what it is an instance of.
         config: its configuration; the author's object gets a copy, to do with what it likes.
+        handlers: stand in for the methods of the author's object, which is not made then.
 
     Attributes:
+        started: when Kong has started it, seconds since the epoch.
         handlers: the object's methods by phase.
     """
 
     __slots__ = ("config", "handlers", "id", "plugin", "started")
 
-    def __init__(self, instance_id: int, plugin: Plugin, config: Any) -> None:
+    def __init__(
+        self,
+        instance_id: int,
+        plugin: Plugin,
+        config: Any,
+        handlers: Optional[dict[str, Handler]] = None,
+    ) -> None:
         self.id = instance_id
         self.plugin = plugin
         self.config = config
         self.started = time.time()
-        target = plugin.factory(copy.deepcopy(config))
-        self.handlers: dict[str, Callable[[Any], Any]] = {
-            phase: getattr(target, phase) for phase in plugin.phases
-        }
+        if handlers is None:
+            target = plugin.factory(copy.deepcopy(config))
+            handlers = {phase: getattr(target, phase) for phase in plugin.phases}
+        self.handlers = handlers
 
     def describe(self) -> dict[str, Any]:
         """What Kong is told of the instance."""
@@ -74,6 +84,18 @@ class Instances:
             RPCError: no such plugin, or no configuration that can be read.
             Exception: whatever the author's ``__init__`` raises.
         """
+        plugin, config = self.read(name, config_text)
+        instance = Instance(next(self._ids), plugin, config)
+        self.by_id[instance.id] = instance
+        plugin.last_start = instance.started
+        return instance
+
+    def read(self, name: object, config_text: object) -> tuple[Plugin, Any]:
+        """The plugin and the configuration that an instance is to have.
+
+        Raises:
+            RPCError: no such plugin, or no configuration that can be read.
+        """
         plugin = self.plugins.get(name) if isinstance(name, str) else None
         if plugin is None:
             known = ", ".join(sorted(self.plugins)) or "none"
@@ -88,10 +110,27 @@ class Instances:
             _wire.pack_value(config)  # the answer holds it
         except Exception as exc:
             raise RPCError(f"plugin {name}: Config holds what cannot be sent: {exc}") from exc
-        instance = Instance(next(self._ids), plugin, config)
-        self.by_id[instance.id] = instance
-        plugin.last_start = instance.started
-        return instance
+        return plugin, config
+
+    def report(self) -> tuple[list[tuple[int, str, float]], dict[str, tuple[float, float]]]:
+        """What there is, and when something was done last.
+
+        Returns:
+            Id, plugin's name and start of each instance; by plugin's name, when an instance was
+            started and closed last. Seconds since the epoch, 0 for never.
+        """
+        alive = [(one.id, one.plugin.name, one.started) for one in self]
+        return alive, {
+            plugin.name: (plugin.last_start, plugin.last_close) for plugin in self.plugins.values()
+        }
+
+    def look_up(self, instance_id: object) -> Instance:
+        """What there is to tell of an instance; its handlers may be missing.
+
+        Raises:
+            UnknownInstance: there is none of this id.
+        """
+        return self.get(instance_id)
 
     def find_elsewhere(self, instance_id: int) -> Optional[Instance]:
         """Look for an instance that is not in :attr:`by_id`: there is no other place."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from .. import _wire
-from .._codec import Dispatcher, Event, Request, encode_error, encode_result
+from .._codec import Connection, Dispatcher, Event, Request, encode_error, encode_result
 from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
@@ -60,18 +60,58 @@ def log_failure(exc: BaseException, message: str, *args: object) -> None:
         plugin_log.error(message + "; its traceback cannot be shown", *args)
 
 
+class Forward(Protocol):
+    """Hands a step to another process."""
+
+    def __call__(self, request: Request, connection: Connection, wait: bool) -> bool:
+        """Have another process take a step, and answer it on the connection that it came on.
+
+        Args:
+            request: a step.
+            connection: that it came on.
+            wait: block for a while if that process is slow to take it.
+
+        Returns:
+            Whether it is taken; False if no other process runs such an event, or if it is too slow
+            and ``wait`` is False.
+
+        Raises:
+            RPCError: the process has not taken it in time.
+        """
+
+
+def no_event_text(event_id: object) -> str:
+    """What Kong gets to read of a step that nobody waits for."""
+    return f"no event {event_id} is waiting for a step (here or any more)"
+
+
 class Service:
     """Answers Kong's requests for one process that runs plugin code.
 
     Args:
         plugins: the plugins that this server offers, by name.
         config: the server's settings.
+        instances: keeps the instances; those of this process alone if None.
+        events: keeps the events; those of a server of one process if None.
+        forward: hands on the steps of events that other processes run, if there are any.
+
+    Attributes:
+        pid: the process that Kong knows as the server.
     """
 
-    def __init__(self, plugins: dict[str, Plugin], config: ServerConfig) -> None:
+    def __init__(
+        self,
+        plugins: dict[str, Plugin],
+        config: ServerConfig,
+        instances: Optional[Instances] = None,
+        events: Optional[Events] = None,
+        forward: Optional[Forward] = None,
+    ) -> None:
         self.plugins = plugins
-        self.instances = Instances(plugins)
-        self.events = new_events(config)
+        self.instances = instances or Instances(plugins)
+        self.events = events or new_events(config)
+        self.forward = forward
+        self.pid = os.getpid()
         #: Runs an event; see :meth:`kong_pdk._fallback.Dispatcher.run`.
         self.run_event = Dispatcher(
             self.events,
@@ -93,8 +133,12 @@ class Service:
 
     # --- calls -----------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> bytes:
+    def answer(self, request: Request, connection: Optional[Connection] = None) -> bytes:
         """Answer any request but the beginning of an event; may run a plugin's ``__init__``.
+
+        Args:
+            request: of Kong.
+            connection: that it came on; needed if it may be for another process.
 
         Returns:
             The reply, b"" if there is none to give.
@@ -102,9 +146,7 @@ class Service:
         if request.kind == _wire.IGNORE:
             return b""
         if request.kind in _wire.STEPS:
-            return encode_error(
-                request.msgid, f"no event {request.target} is waiting for a step (here or any more)"
-            )
+            return self._answer_step(request, connection)
         method, params = request.target, request.value
         try:
             if not isinstance(method, str):
@@ -123,6 +165,18 @@ class Service:
             log_failure(exc, "%s failed", method)
             return encode_error(request.msgid, f"{method}: {error_text(exc)}")
 
+    def _answer_step(self, request: Request, connection: Optional[Connection]) -> bytes:
+        """Hand on a step that no event of this process waits for, or refuse it."""
+        text = no_event_text(request.target)
+        if self.forward is not None and connection is not None and not connection.borrowed:
+            try:
+                if self.forward(request, connection, wait=True):
+                    return b""
+            except Exception as exc:  # a value of a kind that cannot be handed on
+                text = error_text(exc)
+                server_log.warning("a step is refused: %s", text)
+        return encode_error(request.msgid, text)
+
     def _start_instance(self, argument: Any) -> dict[str, Any]:
         if not isinstance(argument, dict):
             raise RPCError("StartInstance wants {Name, Config}")
@@ -138,7 +192,7 @@ class Service:
         return result
 
     def _instance_status(self, argument: Any) -> dict[str, Any]:
-        return self.instances.get(argument).describe()
+        return self.instances.look_up(argument).describe()
 
     def _malformed_event(self, argument: Any) -> Any:
         raise RPCError("HandleEvent wants {InstanceId, EventName}")
@@ -150,21 +204,21 @@ class Service:
         return plugin.describe()
 
     def _status(self, _: Any) -> dict[str, Any]:
-        instances = list(self.instances)
+        alive, times = self.instances.report()
         return {
-            "Pid": os.getpid(),
+            "Pid": self.pid,
             "Plugins": {
                 plugin.name: {
                     "Name": plugin.name,
                     "Modtime": plugin.modified,
                     "LoadTime": plugin.loaded,
                     "Instances": [
-                        {"Name": plugin.name, "Id": one.id, "StartTime": one.started}
-                        for one in instances
-                        if one.plugin is plugin
+                        {"Name": plugin.name, "Id": instance_id, "StartTime": started}
+                        for instance_id, name, started in alive
+                        if name == plugin.name
                     ],
-                    "LastStartInstance": plugin.last_start,
-                    "LastCloseInstance": plugin.last_close,
+                    "LastStartInstance": times[plugin.name][0],
+                    "LastCloseInstance": times[plugin.name][1],
                 }
                 for plugin in self.plugins.values()
             },
