@@ -54,8 +54,12 @@ class BaseMode(abc.ABC):
         """
 
     @classmethod  # noqa: B027
-    def patch(cls) -> None:
-        """Change Python before the script is run, in a process that has started again for it."""
+    def patch(cls, early: list[str]) -> None:
+        """Change Python before the script is run, in a process that has started again for it.
+
+        Args:
+            early: the modules that Python had imported at its start, before anything of ours.
+        """
 
     def drive(self) -> None:
         """Run the loop to its end."""

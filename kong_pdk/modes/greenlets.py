@@ -17,13 +17,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import runpy
 import selectors
 import sys
 import warnings
 from typing import Any, Optional
 
-from .. import _wire
+from .. import _again, _wire
 from .._codec import Connection, Request, Switch
 from ..config import ServerConfig
 from ..exception import ConfigError, ReplyLost
@@ -52,22 +51,12 @@ KEEP_IDLE = 1024
 #: Modules of the standard library that handlers wait in; a plugin's file may have patched some.
 _PATCHED = ("socket", "ssl", "select", "threading", "time", "queue", "subprocess")
 
-#: Modules that were there before :func:`main`, and what they hold that could not be patched; None
-#: if that has not been called.
+#: Modules that were there before :meth:`Mode.patch`, and what they hold that could not be patched;
+#: None if that has not been called.
 _unpatched: Optional[dict[str, set[str]]] = None
 
 #: Such modules that may lie among the standard library's own.
 _CUSTOM = ("sitecustomize", "usercustomize")
-
-#: What the process starts anew with: no ``-m``, which would look for modules in the current folder.
-_START = """\
-import sys
-early = list(sys.modules)
-del sys.path[0]
-sys.path.append(sys.argv[1])
-from kong_pdk.modes.greenlets import main
-main(early)
-"""
 
 _READ = 1  # gevent's loops take events as libev's numbers
 
@@ -94,8 +83,8 @@ class Mode(BaseMode):
         self._failure: Optional[BaseException] = None
 
     @classmethod
-    def prepare(cls) -> None:
-        """Patch the standard library; starts the process anew if that has not been done.
+    def prepare(cls, **purpose: Any) -> None:
+        """Start the process anew unless the standard library is patched.
 
         Raises:
             ConfigError: the process has no script that could be run again.
@@ -109,16 +98,21 @@ class Mode(BaseMode):
                     name, ", ".join(sorted(held)),
                 )  # fmt: skip
             return
-        script = sys.argv[0]
-        if not os.path.isfile(script):
-            raise ConfigError(
-                f"the gevent mode has to patch Python before a plugin is imported, and for that to "
-                f"run the script again, but {script!r} is none"
-            )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        os.execv(sys.executable, [sys.executable, "-c", _START, home, script, *sys.argv[1:]])
+        _again.replace(mode="gevent", **purpose)
+
+    @classmethod
+    def patch(cls, early: list[str]) -> None:
+        """Patch the standard library.
+
+        Args:
+            early: the modules that Python had imported at its start, before anything of ours.
+        """
+        global _unpatched
+        with warnings.catch_warnings():
+            # Tells of some of what _find_unpatched finds; an error where warnings are errors.
+            warnings.simplefilter("ignore", gevent.monkey.MonkeyPatchWarning)
+            gevent.monkey.patch_all()
+        _unpatched = _find_unpatched(early)
 
     # --- for the loop ----------------------------------------------------------------------------
 
@@ -169,6 +163,8 @@ class Mode(BaseMode):
             event.msgid = request.msgid
             event.sleeper.switch(request)
             return
+        if self.forward(connection, request):
+            return
         runner = self._idle.pop() if self._idle else greenlet.greenlet(self._work, self._hub)
         runner.switch((connection, request))
 
@@ -201,7 +197,7 @@ class Mode(BaseMode):
 
     def _answer(self, connection: Connection, request: Request) -> None:
         if request.kind != _wire.HANDLE_EVENT:
-            reply = self.service.answer(request)
+            reply = self.service.answer(request, connection)
         else:
             reply, event = self.service.run_event(request, connection, self, self._switch)
             if event is not None:
@@ -268,24 +264,6 @@ class Mode(BaseMode):
         """Send the call that ends the request in Kong."""
         assert event.connection is not None
         self._send(event.connection, frame)
-
-
-def main(early: list[str]) -> None:
-    """Patch the standard library, then run the script that the second argument names.
-
-    Args:
-        early: the modules that Python had imported at its start, before anything of ours.
-    """
-    global _unpatched
-    with warnings.catch_warnings():
-        # Tells of some of what _find_unpatched finds; an error where warnings are errors.
-        warnings.simplefilter("ignore", gevent.monkey.MonkeyPatchWarning)
-        gevent.monkey.patch_all()
-    _unpatched = _find_unpatched(early)
-    del sys.argv[:2]
-    script = sys.argv[0]
-    sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # as Python does it
-    runpy.run_path(script, run_name="__main__")
 
 
 def _find_unpatched(early: list[str]) -> dict[str, set[str]]:

@@ -12,7 +12,7 @@ from .._codec import Connection, Dispatcher, Event, Request, encode_error, encod
 from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
-from .events import new_events
+from .events import Events, new_events
 from .instances import Instance, Instances
 from .plugins import Plugin
 
