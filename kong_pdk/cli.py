@@ -21,7 +21,7 @@ from typing import Any, Callable, NoReturn, Optional, TextIO
 
 from . import __version__
 from ._codec import is_compiled
-from .config import DEFAULT_PREFIX, ServerConfig
+from .config import DEFAULT_PREFIX, MAX_WORKERS, START_METHODS, ServerConfig
 from .exception import ConfigError, KongPDKError
 from .runtime.plugins import Plugin, load_directory, plugin_of_class
 
@@ -160,12 +160,23 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="tell Kong this server's pid on each connection, so that it drops the instances of a "
         "former one at once (not needed: ids are never used again)",
     )  # fmt: skip
-    modes = parser.add_mutually_exclusive_group()
-    modes.add_argument(
+    parser.add_argument(
         "-g", "--gevent", action="store_true",
         help="run handlers in greenlets; needs the extra kong-pdk[gevent]",
     )  # fmt: skip
-    modes.add_argument("-m", "--multiprocessing", action="store_true", help="not available yet")
+    parser.add_argument(
+        "-m", "--multiprocessing", action="store_true",
+        help="run handlers in worker processes; with -g in greenlets there, else in threads",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N", type=int,
+        help="with -m: how many worker processes (default: the cores that may be used)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--start-method", choices=START_METHODS,
+        help="with -m: start workers in a new Python, or as copies of the main process "
+        f"(default: {START_METHODS[0]})",
+    )  # fmt: skip
     return parser
 
 
@@ -194,11 +205,7 @@ def _main(
                 output.write(text + "\n")
         else:
             config = _config(args, stem)
-            from .modes import load_mode
-            from .server.lifecycle import serve
-
-            load_mode(config.mode).prepare()
-            serve(load(), config)
+            _serve(load, config)
             _exit_soon()
     except KongPDKError as exc:
         name = os.path.basename(sys.argv[0])
@@ -207,12 +214,36 @@ def _main(
     sys.exit(0)
 
 
+def _serve(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
+    """Serve to the end, in this process or in workers."""
+    if config.workers:
+        from .processes import run
+
+        run(load, config)
+        return
+    from .modes import load_mode
+    from .server.lifecycle import serve
+
+    load_mode(config.mode).prepare()
+    serve(load(), config)
+
+
+def _count_cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
+    workers = 0
     if args.multiprocessing:
-        raise ConfigError(
-            "--multiprocessing: this mode is not available yet; leave the flag out to run handlers "
-            "in threads, or use --gevent"
-        )
+        workers = min(_count_cores(), MAX_WORKERS) if args.workers is None else args.workers
+        if not 1 <= workers <= MAX_WORKERS:
+            raise ConfigError(f"--workers must be 1 to {MAX_WORKERS}, got {workers}")
+    for flag, value in (("--workers", args.workers), ("--start-method", args.start_method)):
+        if value is not None and not args.multiprocessing:
+            raise ConfigError(f"{flag} is of use with --multiprocessing (-m) only: add that flag")
     if not os.path.isdir(args.prefix):
         raise ConfigError(
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
@@ -236,6 +267,8 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         socket_names=names,
         mode="gevent" if args.gevent else "threads",
         threads=threads,
+        workers=workers,
+        start_method=args.start_method or START_METHODS[0],
         listen_queue_size=args.listen_queue_size,
         lua_style=args.lua_style,
         announce_pid=args.announce_pid,

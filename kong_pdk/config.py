@@ -14,6 +14,12 @@ MODES = {
     "gevent": "kong_pdk.modes.greenlets",
 }
 
+#: How worker processes are made: a new Python, or a copy of the parent.
+START_METHODS = ("spawn", "fork")
+
+#: Most worker processes of one server; the ids of events have room for so many.
+MAX_WORKERS = 1024
+
 #: Where Kong keeps its sockets unless kong.conf's ``prefix`` says otherwise.
 DEFAULT_PREFIX = "/usr/local/kong"
 
@@ -31,6 +37,8 @@ class ServerConfig:
         listen_queue_size: connections that the kernel holds until they are accepted.
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
         mode: one of :data:`MODES`.
+        workers: processes that run plugin code; 0: this process does it itself.
+        start_method: how worker processes are made, one of :data:`START_METHODS`.
         threads: most handlers that run at the same time in threads; further events wait. Kong's
             pools hold up to 256 connections per nginx worker, each with one event under way.
         idle_timeout: a thread that had nothing to do for so long ends.
@@ -47,6 +55,8 @@ class ServerConfig:
     listen_queue_size: int = 4096
     lua_style: bool = True
     mode: str = "threads"
+    workers: int = 0
+    start_method: str = "spawn"
     threads: int = 512
     idle_timeout: float = 30.0
     event_timeout: float = 55.0
@@ -69,6 +79,12 @@ class ServerConfig:
             )
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if not 0 <= self.workers <= MAX_WORKERS:
+            raise ConfigError(f"workers must be 0 to {MAX_WORKERS}, got {self.workers}")
+        if self.start_method not in START_METHODS:
+            raise ConfigError(
+                f"start_method must be one of {', '.join(START_METHODS)}, got {self.start_method!r}"
+            )
         if not self.socket_names:
             raise ConfigError("socket_names must name at least one socket")
         for path in self.socket_paths:

@@ -9,6 +9,7 @@
     ├── PluginError                   not a plugin that Kong could use (also ValueError)
     ├── ConfigError                   an option of the server makes no sense (also ValueError)
     ├── ListenError                   the socket cannot be served (also OSError)
+    ├── WorkerError                   a worker process cannot start (also RuntimeError)
     ├── RPCError                      the answer to a call is an error
     │   └── UnknownInstance           Kong knows an instance id that this process does not
     ├── ConnectionClosed              the peer is gone (also ConnectionError)
@@ -43,6 +44,7 @@ __all__ = [
     "ReplyLost",
     "ResponseSent",
     "UnknownInstance",
+    "WorkerError",
 ]
 
 
@@ -76,6 +78,10 @@ class ConfigError(KongPDKError, ValueError):
 
 class ListenError(KongPDKError, OSError):
     """The server's socket cannot be created at the given path."""
+
+
+class WorkerError(KongPDKError, RuntimeError):
+    """A worker process of the multiprocessing mode cannot start."""
 
 
 class RPCError(KongPDKError):

@@ -5,9 +5,9 @@ loop when something has arrived; the loop reads and hands requests to :meth:`Mod
 switches straight into the greenlet that is concerned. A PDK call sends, and switches back to the
 hub. Greenlets are kept for further events.
 
-The standard library is patched before any plugin is imported: the process starts anew with
-:func:`main`, which patches and then runs the script. So a plugin's file may import what it likes
-before it calls ``start_dedicated_server``.
+The standard library is patched before any plugin is imported: the process starts anew
+(:mod:`kong_pdk._again`), patches, and then runs the script. So a plugin's file may import what it
+likes before it calls ``start_dedicated_server``.
 
 The only module that imports gevent. Needs the extra ``kong-pdk[gevent]``.
 """

@@ -23,7 +23,11 @@ from servers import (
 PLUGINS = Path(__file__).parent / "plugins"
 
 #: The flags of each mode.
-MODES: dict[str, tuple[str, ...]] = {"threads": (), "gevent": ("-g",)}
+MODES: dict[str, tuple[str, ...]] = {
+    "threads": (),
+    "gevent": ("-g",),
+    "processes": ("-m", "--workers", "2"),
+}
 
 #: The environment of each codec; a compiled one that is missing is an error.
 CODECS = {

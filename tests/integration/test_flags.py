@@ -84,7 +84,7 @@ def test_help_names_every_flag(kind: str) -> None:
     flags = {
         "-p", "--kong-prefix", "-kong-prefix", "-v", "--verbose", "--version", "-version",
         "--socket-name", "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
-        "-m", "--multiprocessing",
+        "-m", "--multiprocessing", "--workers", "--start-method",
     }  # fmt: skip
     flags |= (
         {"--dump", "-dump"}
@@ -103,8 +103,8 @@ def test_help_names_every_flag(kind: str) -> None:
     "flags",
     [
         ["--no-such-flag"], ["stray"], ["-p"], ["--socket-name"], ["--listen-queue-size", "many"],
-        ["--threads"], ["--threads", "many"], ["--threads", "1.5"], ["-g", "-m"],
-        ["--gevent", "--multiprocessing"], ["--kong-pref", "/tmp"],
+        ["--threads"], ["--threads", "many"], ["--threads", "1.5"], ["-m", "--workers", "many"],
+        ["-m", "--start-method", "thread"], ["--kong-pref", "/tmp"],
     ],
 )  # fmt: skip
 def test_wrong_flags_are_usage_errors(kind: str, flags: list[str]) -> None:
@@ -127,12 +127,20 @@ def test_two_dumps_at_once_are_a_usage_error() -> None:
 # --- what stops the start -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flag", ["-m", "--multiprocessing"])
-def test_a_mode_that_is_not_there_yet_says_so(kind: str, flag: str, prefix: Path) -> None:
-    done = run_command(*KINDS[kind], "-p", str(prefix), flag)
+@pytest.mark.parametrize("flags", [["--workers", "2"], ["--start-method", "fork"]])
+def test_flags_of_a_mode_that_is_not_wanted(kind: str, flags: list[str], prefix: Path) -> None:
+    done = run_command(*KINDS[kind], "-p", str(prefix), *flags)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "--multiprocessing: this mode is not available" in done.stderr
+    assert f"{flags[0]} is of use with --multiprocessing (-m) only" in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(prefix.iterdir())
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1025"])
+def test_a_number_of_workers_that_cannot_be(kind: str, number: str, prefix: Path) -> None:
+    done = run_command(*KINDS[kind], "-p", str(prefix), "-m", "--workers", number)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"--workers must be 1 to 1024, got {number}" in done.stderr
     assert not list(prefix.iterdir())
 
 
@@ -276,7 +284,12 @@ def test_the_listen_queue(size: int, prefix: Path) -> None:
 
 
 def test_the_mode_is_logged(start: Start, flavour: Flavour) -> None:
-    start().wait_log(f", {flavour.mode}, ")
+    server = start()
+    server.wait_log(", gevent, " if flavour.mode == "gevent" else ", threads, ")
+    workers = " ".join(map(str, server.workers()))
+    assert (f"(pid {server.pid}, workers {workers}, " in server.log) == (
+        flavour.mode == "processes"
+    )
 
 
 def test_socket_name_is_served_alone(kind: str, prefix: Path) -> None:

@@ -217,6 +217,10 @@ class Server:
         """The server's process and those below it."""
         return family(self.pid)
 
+    def workers(self) -> list[int]:
+        """Those below it, in order: the worker processes, unless a plugin has left any."""
+        return sorted(set(self.processes()) - {self.pid})
+
     def descriptors(self) -> int:
         """How many file descriptors are open."""
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.processes())

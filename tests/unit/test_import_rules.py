@@ -68,6 +68,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk._wire", "kong_pdk.exception",
         ),
     ),
+    ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
     (
         "kong_pdk.server",
         (
@@ -80,6 +81,35 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.modes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.config",
             "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception",
+            "kong_pdk._again",
+        ),
+    ),
+    # The parent runs no plugin, and the worker is an ordinary server.
+    ("kong_pdk.processes.link", ()),
+    ("kong_pdk.processes.channel", ("kong_pdk.processes.link",)),
+    ("kong_pdk.processes.poller", ()),
+    ("kong_pdk.processes.launch", ("kong_pdk.processes.link", "kong_pdk._again")),
+    (
+        "kong_pdk.processes.crew",
+        (
+            "kong_pdk.processes.channel", "kong_pdk.processes.inbox", "kong_pdk.processes.launch",
+            "kong_pdk.processes.link", "kong_pdk.processes.poller", "kong_pdk.config",
+        ),
+    ),
+    (
+        "kong_pdk.processes.parent",
+        (
+            "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.link",
+            "kong_pdk.processes.poller", "kong_pdk.processes.registry",
+            "kong_pdk.server.lifecycle", "kong_pdk.server.listener", "kong_pdk.server.loop",
+            "kong_pdk.config", "kong_pdk.exception",
+        ),
+    ),
+    (
+        "kong_pdk.processes",
+        (
+            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._again", "kong_pdk.exception",
         ),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
@@ -91,7 +121,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.cli",
         (
             "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
+            "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes", "kong_pdk.processes",
         ),
     ),
     ("kong_pdk.__main__", ("kong_pdk.cli", "kong_pdk.commands")),
@@ -141,7 +171,8 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("aiohttp", {"kong_pdk.gateway.http"}),
         ("gevent", {"kong_pdk.modes.greenlets"}),
         ("greenlet", {"kong_pdk.modes.greenlets"}),
-        ("multiprocessing", {"kong_pdk.modes.processes"}),
+        ("multiprocessing", set()),
+        ("marshal", {"kong_pdk.processes.channel"}),
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc"}),
     ],

@@ -1,0 +1,254 @@
+"""The parent's side of one worker: its process, what is said to it, and what was dealt to it."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+from ..config import ServerConfig
+from .channel import Channel
+from .inbox import read_inbox, refuse_step
+from .launch import Process, describe_end, fork, spawn
+from .link import Link, open_pair
+from .poller import Poller
+
+logger = logging.getLogger("kong_pdk.server")
+
+# What the parent says to a worker.
+DEAL, FORGET, DIED, STOP, ALONE, END = "deal", "forget", "died", "stop", "alone", "end"
+# What a worker says to it.
+READY, FAILED, LOST, QUIET = "ready", "failed", "lost", "quiet"
+
+
+class Worker:
+    """One place in the server, and the process that has it at the moment.
+
+    Args:
+        index: of the place.
+        poller: of the parent.
+
+    Attributes:
+        process: None between the end of one and the start of the next.
+        plugins: names of those that it has loaded.
+        ready: it has loaded its plugins and takes connections.
+        served: it has been ready once.
+        quiet: it has been told to stop, and nothing is being answered there.
+        started: when the process was started, by the monotonic clock.
+        rests_until: no connection is dealt to it before that, by the same clock.
+        doomed: when it is killed, by the same clock: it does not listen any more.
+        connections: those dealt to it, by descriptor; the parent's duplicates.
+    """
+
+    def __init__(self, index: int, poller: Poller) -> None:
+        self.index = index
+        self._poller = poller
+        # The inbox outlives the process: nobody's step is lost on the way.
+        receiver, sender = open_pair()
+        self._inbox, self.outbox = Channel(receiver), Channel(sender)
+        self.process: Optional[Process] = None
+        self.control: Optional[Channel] = None
+        self.requests: Optional[Channel] = None
+        self._backlog: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
+        self.ready = self.served = self.quiet = False
+        self.plugins: list[str] = []
+        self.started = float("-inf")
+        self.rests_until = 0.0
+        self.doomed = float("inf")
+        self.connections: dict[int, socket.socket] = {}
+
+    @property
+    def pid(self) -> int:
+        """The process; 0 if there is none."""
+        return 0 if self.process is None else self.process.pid
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether it does not read what it is told."""
+        return bool(self._backlog)
+
+    def start(self, config: ServerConfig, crew: list[Worker]) -> Optional[Link]:
+        """Start a process for the place.
+
+        Args:
+            config: the server's settings.
+            crew: all workers.
+
+        Returns:
+            The link in a forked worker itself, None in the parent.
+
+        Raises:
+            OSError: the system gives no process, or no descriptor.
+            ConfigError: this process has no script that could be run again.
+        """
+        self.started = time.monotonic()
+        self.ready = self.served = self.quiet = False
+        self.doomed = float("inf")
+        pairs = [open_pair() for _ in range(2)]
+        try:
+            link = Link(
+                index=self.index,
+                parent=os.getpid(),
+                control=pairs[0][1].fileno(),
+                requests=pairs[1][1].fileno(),
+                inbox=self._inbox.fileno(),
+                outboxes=[one.outbox.fileno() for one in crew],
+            )
+            self.process = fork() if config.start_method == "fork" else spawn(link, config.mode)
+            if self.process is None:
+                # The descriptors of the link are the worker's own from here on.
+                for _, theirs in pairs:
+                    theirs.detach()
+                for one in crew:
+                    one.outbox.detach()
+                self._inbox.detach()
+                return link
+        finally:
+            for ours, theirs in pairs:
+                theirs.close()
+                if self.process is None:
+                    ours.close()
+        self.control, self.requests = (Channel(ours) for ours, _ in pairs)
+        return None
+
+    def tell(self, *message: Any, fds: Sequence[int] = ()) -> None:
+        """Say something to the worker; kept until it reads, if it is slow."""
+        if self.control is None:
+            return
+        if not self._backlog:
+            try:
+                self.control.send(message, fds)
+                return
+            except BlockingIOError:
+                pass
+            except OSError:
+                return  # it has just died
+        self._backlog.append((message, fds))
+
+    def deal(self, sock: socket.socket) -> None:
+        """Give the worker a duplicate of a connection."""
+        fd = sock.fileno()
+        self.connections[fd] = sock
+        self.tell(DEAL, fd, fds=(fd,))
+
+    def take_back(self, fd: int) -> Optional[socket.socket]:
+        """A connection that the worker could not take; None if it has been closed meanwhile."""
+        sock = self.connections.pop(fd, None)
+        if sock is not None:
+            self._poller.forget(sock)
+        return sock
+
+    def drop(self, fd: int, cut: bool = False) -> None:
+        """Close the parent's duplicate of a connection.
+
+        Args:
+            fd: of the duplicate.
+            cut: let Kong and the worker find the connection closed.
+        """
+        sock = self.take_back(fd)
+        if sock is None:
+            return
+        if self._backlog:  # the descriptor will be another connection's
+            kept = [entry for entry in self._backlog if entry[0] != (DEAL, fd)]
+            self._backlog = collections.deque(kept)
+        if cut:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # Kong was faster
+        sock.close()
+
+    def flush(self) -> None:
+        """Say what it had no room for."""
+        backlog, self._backlog = self._backlog, collections.deque()
+        while backlog:
+            message, fds = backlog.popleft()
+            self.tell(*message, fds=fds)
+            if self._backlog:
+                self._backlog.extend(backlog)
+                return
+
+    def kill(self, wait: bool = False) -> None:
+        """End the process at once.
+
+        Args:
+            wait: until it has ended.
+        """
+        if self.process is not None:
+            self.process.kill()
+        while wait and self.process is not None and self.process.poll() is None:
+            time.sleep(0.001)
+
+    def take_end(self) -> Optional[str]:
+        """How the process has ended, once it has; None as long as it runs, or if there is none."""
+        status = None if self.process is None else self.process.poll()
+        if status is None or self.process is None:
+            return None
+        text = f"worker {self.index} (pid {self.process.pid}) has ended: {describe_end(status)}"
+        self.process = None
+        self.ready = False
+        self._backlog.clear()
+        for channel in (self.control, self.requests):
+            if channel is not None:
+                self._poller.forget(channel)
+                channel.close()
+        self.control = self.requests = None
+        return text
+
+    def cut_connections(self) -> None:
+        """Let Kong find all connections of a worker that is no more closed."""
+        for fd in list(self.connections):
+            self.drop(fd, cut=True)
+
+    def stand_in(self) -> None:
+        """Refuse the steps for a worker that is not there; until it is ready again."""
+        read_inbox(self._inbox, refuse_step)
+        self._poller.watch(self._inbox, lambda: read_inbox(self._inbox, refuse_step))
+
+    def stand_back(self) -> None:
+        """Leave the inbox to the worker."""
+        self._poller.forget(self._inbox)
+
+    def close(self, in_child: bool = False) -> None:
+        """Release everything but the process.
+
+        Args:
+            in_child: this is a forked worker, and the connections are not to be touched.
+        """
+        if in_child:
+            for sock in self.connections.values():
+                sock.close()
+        else:
+            self.cut_connections()
+        for channel in (self.control, self.requests, self._inbox, self.outbox):
+            if channel is not None:
+                channel.close()
+
+
+#: What the parent is asked; see :class:`kong_pdk.processes.registry.Registry`.
+Answer = Callable[[tuple[Any, ...]], Any]
+
+
+def answer_requests(channel: Channel, answer: Answer) -> bool:
+    """Answer the questions that a worker has asked.
+
+    Args:
+        channel: that they come on.
+        answer: knows the answers.
+
+    Returns:
+        False if it will ask no more.
+    """
+    try:
+        while True:
+            number, question = channel.receive().value
+            channel.send((number, answer(question)))
+    except BlockingIOError:
+        return True
+    except (EOFError, OSError) as exc:
+        logger.debug("a worker asks no more: %s", exc)
+        return False

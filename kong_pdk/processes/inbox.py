@@ -1,0 +1,90 @@
+"""Steps that have arrived at another worker than the one whose handler waits for them.
+
+A step goes to its owner together with a duplicate of the connection that it came on, and the owner
+answers there. The connection stays with the worker that reads it, which goes on as if it had
+answered: Kong sends nothing more on it before it has the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Callable
+
+from .._codec import Connection, Request, encode_error
+from ..config import MAX_WORKERS
+from ..exception import RPCError
+from ..runtime.service import no_event_text
+from .channel import Channel
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: How long a step waits for room in the inbox of its event's worker, seconds: Kong's own patience
+#: is 60 s, and whoever waits is kept from other work.
+PATIENCE = 10.0
+
+#: Steps taken in one go, so that connections get their turn.
+BATCH = 64
+
+
+class Forwarder:
+    """Hands steps on to other workers; see :class:`kong_pdk.runtime.service.Forward`.
+
+    Args:
+        index: of this worker.
+        outboxes: to each worker, by its index.
+    """
+
+    def __init__(self, index: int, outboxes: list[Channel]) -> None:
+        self._index = index
+        self._outboxes = outboxes
+
+    def __call__(self, request: Request, connection: Connection, wait: bool) -> bool:
+        """Have another worker take a step."""
+        owner = request.target % MAX_WORKERS
+        if owner == self._index or owner >= len(self._outboxes) or connection.borrowed:
+            return False
+        step = (request.kind, request.msgid, request.target, request.value)
+        connection.lent = (owner, connection.consumed)
+        try:
+            self._outboxes[owner].send(step, [connection.fileno()], PATIENCE if wait else 0.0)
+        except (OSError, ValueError) as exc:
+            connection.lent = None
+            if wait:
+                raise RPCError(f"a step cannot be handed to worker {owner}: {exc}") from exc
+            return False
+        return True
+
+
+def read_inbox(inbox: Channel, take: Callable[[socket.socket, Request], None]) -> None:
+    """Take the steps that lie in an inbox.
+
+    Args:
+        inbox: of this worker.
+        take: gets each, with a socket of its own to answer on.
+    """
+    for _ in range(BATCH):
+        try:
+            message = inbox.receive()
+        except BlockingIOError:
+            return
+        except (EOFError, OSError) as exc:
+            logger.error("a step of another worker is lost: %s", exc)
+            return
+        if len(message.fds) != 1:
+            for fd in message.fds:
+                os.close(fd)
+            logger.error("a step of another worker is lost: too many descriptors are open here")
+            continue
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=message.fds[0])
+        take(sock, Request(*message.value))
+
+
+def refuse_step(sock: socket.socket, request: Request) -> None:
+    """Answer a step in place of a worker that is no more."""
+    with sock:
+        try:
+            sock.send(encode_error(request.msgid, no_event_text(request.target)))
+        except OSError:
+            pass  # Kong is gone

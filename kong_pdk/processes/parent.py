@@ -1,0 +1,428 @@
+"""The parent of the workers: owns the sockets, deals connections, starts and ends workers.
+
+It runs one thread and no plugin, so whatever a plugin does, it can answer for a worker. It keeps a
+duplicate of each connection, on which it only waits for the end: when a worker dies, Kong finds its
+connections closed at once, and does not wait for answers.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from typing import Any, Callable, Optional
+
+from ..config import ServerConfig
+from ..exception import WorkerError
+from ..server.lifecycle import handle_signals, log_start, set_title, watch_parent
+from ..server.listener import Listener, open_listeners
+from ..server.loop import ACCEPT_BATCH
+from .channel import Channel
+from .crew import (
+    ALONE,
+    DIED,
+    END,
+    FAILED,
+    FORGET,
+    LOST,
+    QUIET,
+    READY,
+    STOP,
+    Worker,
+    answer_requests,
+)
+from .link import Link
+from .poller import Poller
+from .registry import Registry
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: The parent's upkeep, seconds.
+TICK = 1.0
+#: The same while something is awaited that nothing wakes it up for, seconds.
+SHORT_TICK = 0.02
+#: A worker is started again no sooner than so long after the start before, seconds.
+RESTART_DELAY = 1.0
+#: How long a worker may take to end after its graceful time, seconds: handlers unwind, and threads
+#: that a plugin has left behind hold it up.
+END_PATIENCE = 6.0
+
+
+class Parent:
+    """The server's main process.
+
+    Args:
+        config: the server's settings, with ``workers``.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._pid = os.getpid()
+        self._poller = Poller()
+        self._crew = [Worker(index, self._poller) for index in range(config.workers)]
+        self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id))
+        self._listeners: list[Listener] = []
+        self._accepting = False
+        self._no_accept_before = 0.0
+        self._homeless: list[socket.socket] = []  # connections that no worker has
+        self._next = 0  # index of the worker whose turn it is among those with as little to do
+        self._plugins: Optional[list[str]] = None  # None until the server listens
+        self._failure: Optional[str] = None  # why a worker could not start
+        self._child_ended = False
+        self._signals = self._obeyed = 0
+        self._deadline = float("inf")  # after which workers are killed
+        self._told_end = self._told_alone = False
+        self._wake_fd, self.signal_fd = os.pipe()
+        os.set_blocking(self._wake_fd, False)
+        os.set_blocking(self.signal_fd, False)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been told to stop."""
+        return self._signals > 0
+
+    def stop(self) -> None:
+        """Stop, gracefully the first time and at once the second; for signal handlers."""
+        self._signals += 1
+        try:
+            os.write(self.signal_fd, b"\0")
+        except OSError:
+            pass  # full of wake-ups already
+
+    def serve(self) -> Optional[Link]:
+        """Serve until a signal or the death of the parent's own parent.
+
+        Returns:
+            None at the end; in a worker that was forked, at once, its link.
+
+        Raises:
+            WorkerError: a worker cannot start; no socket was opened.
+            ListenError: a socket cannot be opened.
+        """
+        handle_signals(self)
+        self._watch_children(self._note_child)
+        self._poller.watch(_File(self._wake_fd), self._drain)
+        try:
+            return self._run()
+        finally:
+            if os.getpid() == self._pid:
+                self._close()
+
+    def _run(self) -> Optional[Link]:
+        look = watch_parent(self, os.getppid())
+        due = 0.0
+        while not (self.stopping and all(one.process is None for one in self._crew)):
+            for worker in self._crew:
+                link = self._start_if_due(worker)
+                if link is not None:
+                    return link
+            self._poller.turn(self._time_to_sleep())
+            now = time.monotonic()
+            if now >= due:
+                due = now + TICK
+                self._child_ended = True  # a signal may have been lost
+                look()
+            self._tend(now)
+        return None
+
+    def _time_to_sleep(self) -> float:
+        hurry = (
+            self.stopping
+            or self._child_ended
+            or not self._accepting
+            or any(one.is_congested or one.process is None for one in self._crew)
+        )
+        return SHORT_TICK if hurry else TICK
+
+    def _tend(self, now: float) -> None:
+        """Do what does not wait for a descriptor."""
+        if self._child_ended:
+            self._child_ended = False
+            for worker in self._crew:
+                self._look_after(worker, now)
+        for worker in self._crew:
+            if worker.is_congested:
+                worker.flush()
+        while self._homeless:
+            chosen = self._choose()
+            if chosen is None:
+                break
+            self._deal(self._homeless.pop(), chosen)
+        while self._obeyed < self._signals:
+            self._obeyed += 1
+            self._begin_stop(now) if self._obeyed == 1 else self._hurry(now)
+        if self._plugins is None and not self.stopping:
+            if self._failure is not None:
+                raise WorkerError(self._failure)
+            if all(one.ready for one in self._crew):
+                self._listen()
+        if self.stopping:
+            self._go_on_stopping(now)
+        elif self._listeners:
+            self._set_accepting(now >= self._no_accept_before and self._choose() is not None)
+
+    def _drain(self) -> None:
+        try:
+            os.read(self._wake_fd, 4096)
+        except BlockingIOError:
+            pass
+
+    def _watch_children(self, handler: Any) -> None:
+        """Hear of a worker's end at once; without signals, which other threads lack, at a tick."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler)
+
+    def _note_child(self, *_: object) -> None:
+        self._child_ended = True
+
+    def _tell_all(self, *message: object) -> None:
+        for worker in self._crew:
+            worker.tell(*message)
+
+    # --- connections -----------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Open the sockets, once there is somebody to deal connections to."""
+        self._listeners = open_listeners(self._config.socket_paths, self._config.listen_queue_size)
+        self._plugins = self._crew[0].plugins
+        set_title(self._plugins)
+        pids = [one.process.pid for one in self._crew if one.process is not None]
+        log_start(self._plugins, self._config, pids)
+
+    def _set_accepting(self, accepting: bool) -> None:
+        if accepting == self._accepting:
+            return
+        self._accepting = accepting
+        for listener in self._listeners:
+            if accepting:
+                self._poller.watch(listener, functools.partial(self._accept, listener))
+            else:
+                self._poller.forget(listener)
+
+    def _accept(self, listener: Listener) -> None:
+        """Accept some connections and deal them."""
+        for _ in range(ACCEPT_BATCH):
+            worker = self._choose()
+            if worker is None:
+                self._set_accepting(False)
+                return
+            try:
+                sock, _ = listener.sock.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                # Out of descriptors, say. The queue stays readable: to look at it again at once
+                # would be a busy loop.
+                logger.error("cannot accept connections for a moment: %s", exc.strerror)
+                self._no_accept_before = time.monotonic() + TICK
+                self._set_accepting(False)
+                return
+            self._deal(sock, worker)
+
+    def _choose(self) -> Optional[Worker]:
+        """The worker with the fewest connections of those that take any."""
+        size, now = len(self._crew), time.monotonic()
+        return min(
+            (
+                one
+                for one in self._crew
+                if one.ready and not one.is_congested and now >= one.rests_until
+            ),
+            key=lambda one: (len(one.connections), (one.index - self._next) % size),
+            default=None,
+        )
+
+    def _deal(self, sock: socket.socket, worker: Worker) -> None:
+        self._next = worker.index + 1
+        worker.deal(sock)
+        self._poller.watch_end(sock, functools.partial(worker.drop, sock.fileno()))
+
+    # --- workers ---------------------------------------------------------------------------------
+
+    def _start_if_due(self, worker: Worker) -> Optional[Link]:
+        """Start a worker where there is none; returns its link in a forked one itself."""
+        if worker.process is not None or self.stopping:
+            return None
+        if time.monotonic() < worker.started + RESTART_DELAY:
+            return None
+        try:
+            link = worker.start(self._config, self._crew)
+        except OSError as exc:
+            self._fail(f"worker {worker.index} cannot be started: {exc}")
+            return None
+        if link is not None:
+            self._become_worker()
+            return link
+        assert worker.control is not None and worker.requests is not None
+        self._poller.watch(worker.control, functools.partial(self._hear, worker, worker.control))
+        answer = functools.partial(answer_requests, worker.requests, self._registry.answer)
+        self._poller.watch(worker.requests, functools.partial(self._while_open, worker, answer))
+        return None
+
+    def _become_worker(self) -> None:
+        """Let go of all that is the parent's, in a process that was forked from it."""
+        self._watch_children(signal.SIG_DFL)
+        handle_signals(None)
+        self._poller.close()
+        for listener in self._listeners:
+            listener.sock.close()
+        for worker in self._crew:
+            worker.close(in_child=True)
+        for sock in self._homeless:
+            sock.close()
+        os.close(self._wake_fd)
+        os.close(self.signal_fd)
+
+    def _while_open(self, worker: Worker, answer: Callable[[], bool]) -> None:
+        if not answer() and worker.requests is not None:
+            self._poller.forget(worker.requests)
+
+    def _hear(self, worker: Worker, control: Channel) -> None:
+        """Take what a worker has to say."""
+        try:
+            while True:
+                kind, *rest = control.receive().value
+                if kind == READY:
+                    self._on_ready(worker, *rest)
+                elif kind == FAILED:
+                    self._fail(*rest)
+                elif kind == QUIET:
+                    (worker.quiet,) = rest
+                elif kind == LOST:
+                    self._on_lost(worker, *rest)
+        except BlockingIOError:
+            pass
+        except (EOFError, OSError):
+            # It ends, or is dead already. Should it hang on its way out, nobody misses it.
+            self._poller.forget(control)
+            worker.ready = False
+            worker.doomed = time.monotonic() + END_PATIENCE
+
+    def _on_ready(self, worker: Worker, plugins: list[str]) -> None:
+        if self._plugins is not None:
+            worker.stand_back()
+            missing = set(self._plugins).difference(plugins)
+            if missing:  # Kong would let their requests through
+                self._fail(f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}")
+                worker.kill()
+                return
+            logger.info("worker %d is ready again (pid %d)", worker.index, worker.pid)
+        worker.plugins = plugins
+        worker.ready = worker.served = True
+
+    def _on_lost(self, worker: Worker, fd: int) -> None:
+        """Deal a connection again that a worker had no descriptor for."""
+        worker.rests_until = time.monotonic() + TICK
+        sock = worker.take_back(fd)
+        if sock is not None:
+            self._homeless.append(sock)
+
+    def _fail(self, text: str) -> None:
+        """Note why a worker cannot start: the end of a server that does not listen yet."""
+        if self._plugins is None:
+            self._failure = self._failure or text
+        else:
+            logger.error("%s; it is tried again", text)
+
+    def _look_after(self, worker: Worker, now: float) -> None:
+        """Find out whether a worker has ended, and answer for it."""
+        if now >= worker.doomed:
+            worker.kill()
+        text = worker.take_end()
+        if text is None:
+            return
+        worker.cut_connections()
+        if self.stopping:
+            logger.debug("%s", text)
+            return
+        if self._plugins is None:
+            self._fail(f"{text}, before it was ready")
+            return
+        logger.error("%s%s", text, "" if worker.served else ", before it was ready")
+        worker.stand_in()
+        for other in self._crew:
+            if other is not worker:
+                other.tell(DIED, worker.index)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _begin_stop(self, now: float) -> None:
+        """Take what the kernel has accepted already, and nothing after it; tell the workers."""
+        logger.debug("stopping")
+        self._deadline = now + self._config.graceful_timeout + END_PATIENCE
+        for listener in self._listeners:
+            listener.remove_path()
+        self._set_accepting(False)
+        for listener in self._listeners:
+            self._take_last(listener)
+            listener.close()
+        for worker in self._crew:
+            if worker.ready:
+                worker.tell(STOP)
+            else:
+                worker.kill()
+        self._child_ended = True
+
+    def _take_last(self, listener: Listener) -> None:
+        while True:
+            worker = self._choose()
+            try:
+                sock, _ = listener.sock.accept()
+            except OSError:
+                return
+            if worker is None:
+                sock.close()
+            else:
+                self._deal(sock, worker)
+
+    def _hurry(self, now: float) -> None:
+        """Wait for handlers no longer."""
+        self._deadline = min(self._deadline, now + END_PATIENCE)
+        self._tell_all(STOP)
+
+    def _go_on_stopping(self, now: float) -> None:
+        """Let the workers end when none of them is needed any more.
+
+        A worker that has nothing to do may still get the steps of another one's events.
+        """
+        running = [one for one in self._crew if one.process is not None]
+        if not self._told_alone and not any(one.connections for one in running):
+            self._told_alone = True
+            self._tell_all(ALONE)
+        if not self._told_end and all(one.quiet for one in running):
+            self._told_end = True
+            self._tell_all(END)
+        if now >= self._deadline:
+            for worker in running:
+                logger.error("worker %d (pid %d) does not end: killed", worker.index, worker.pid)
+                worker.kill()
+
+    def _close(self) -> None:
+        """End everything that is left."""
+        for listener in self._listeners:
+            listener.close()
+        for worker in self._crew:
+            worker.kill(wait=True)
+            worker.close()
+        for sock in self._homeless:
+            sock.close()
+        self._watch_children(signal.SIG_DFL)
+        handle_signals(None)
+        self._poller.close()
+        os.close(self._wake_fd)  # the other end stays: a signal may still write to it
+        if self._plugins is not None:
+            logger.info("stopped")
+
+
+class _File:
+    """A bare descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd

@@ -1,0 +1,243 @@
+"""A worker process: an ordinary server of one mode, to which connections are dealt."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from typing import Any, Callable
+
+from .._codec import Connection, Request
+from ..config import MAX_WORKERS, ServerConfig
+from ..exception import KongPDKError, RPCError
+from ..modes import load_mode
+from ..modes.base import BaseMode
+from ..runtime.events import new_events
+from ..runtime.plugins import Plugin
+from ..runtime.service import Service
+from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
+from ..server.loop import Loop
+from .channel import Channel
+from .crew import FAILED, LOST, QUIET, READY
+from .inbox import Forwarder, read_inbox
+from .link import Link
+from .registry import SharedInstances
+
+logger = logging.getLogger("kong_pdk.server")
+
+
+def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
+    """Be a worker until the parent says otherwise, or is gone.
+
+    Args:
+        link: to the parent and the other workers.
+        load: loads the plugins.
+        config: the server's settings.
+
+    Raises:
+        SystemExit: the worker cannot start; the parent has been told why.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # The parent's business; that they are ignored would be passed on to a plugin's children.
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: None)
+    control = Channel.of_fd(link.control)
+    mode_class = load_mode(config.mode)
+    try:
+        for fd in link.descriptors():
+            os.set_inheritable(fd, True)
+        mode_class.prepare(worker=dataclasses.asdict(link))
+        for fd in link.descriptors():
+            os.set_inheritable(fd, False)
+        plugins = _load(load, link)
+    except KongPDKError as exc:
+        control.send((FAILED, str(exc)), timeout=None)
+        sys.exit(1)
+    with contextlib.ExitStack() as stack:
+
+        def channel(fd: int) -> Channel:
+            return stack.enter_context(contextlib.closing(Channel.of_fd(fd)))
+
+        stack.callback(control.close)
+        loop = WorkerLoop(config, mode_class, link, control)
+        loop.serve(
+            plugins,
+            requests=channel(link.requests),
+            inbox=channel(link.inbox),
+            outboxes=[channel(fd) for fd in link.outboxes],
+        )
+
+
+def _load(load: Callable[[], dict[str, Plugin]], link: Link) -> dict[str, Plugin]:
+    """Load the plugins; what is to be told about them is told by the first worker alone."""
+    log = logging.getLogger("kong_pdk")
+    level = log.level
+    if link.index:
+        log.setLevel(max(level, logging.ERROR))
+    try:
+        return load()
+    finally:
+        log.setLevel(level)
+
+
+class WorkerLoop(Loop):
+    """A loop that gets its connections from the parent, and ends together with the others.
+
+    Args:
+        config: the server's settings.
+        mode_class: runs the handlers.
+        link: what it is among the workers.
+        control: to the parent.
+    """
+
+    def __init__(
+        self, config: ServerConfig, mode_class: type[BaseMode], link: Link, control: Channel
+    ) -> None:
+        super().__init__(config, mode_class.new_selector, pid=link.parent)
+        self._mode_class = mode_class
+        self._control = control
+        self._index, self._parent = link.index, link.parent
+        self._told_quiet = False
+        self._alone = False  # no connection to any worker is left
+        self._may_go = False  # the parent says that nobody needs this worker any more
+
+    def serve(
+        self,
+        plugins: dict[str, Plugin],
+        requests: Channel,
+        inbox: Channel,
+        outboxes: list[Channel],
+    ) -> None:
+        """Serve until the end.
+
+        Args:
+            plugins: by name.
+            requests: to ask the parent.
+            inbox: where other workers leave steps.
+            outboxes: to leave steps for them.
+        """
+        self._instances = SharedInstances(plugins, _Questions(requests).ask)
+        service = Service(
+            plugins,
+            self._config,
+            self._instances,
+            new_events(self._config, self._index, MAX_WORKERS),
+            Forwarder(self._index, outboxes),
+        )
+        service.pid = self._parent
+        mode = self._mode_class(service, self, self._config)
+        self.watch(self._control, self._listen)
+        self.watch(inbox, lambda: read_inbox(inbox, self._take))
+        self.on_tick = watch_parent(self, self._parent)
+        set_title(plugins, f"worker {self._index}")
+        self._tell(READY, sorted(plugins))
+        logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
+        mode.drive()
+        logger.debug("worker %d has stopped", self._index)
+
+    def _take(self, sock: socket.socket, request: Request) -> None:
+        """Take a step from another worker."""
+        connection = Connection(sock, self._config.max_message, self._config.max_depth)
+        connection.borrowed = True
+        try:
+            self._mode.route(connection, request)
+        except Exception:
+            logger.exception("a step of another worker is lost because of an error of the server")
+            connection.shutdown()  # Kong shall not wait for an answer
+            self.close(connection)
+
+    def close(self, connection: Connection) -> None:
+        """As :meth:`Loop.close`; Kong finds it closed although the parent has a duplicate."""
+        if not connection.borrowed:
+            connection.shutdown()
+        super().close(connection)
+
+    # --- the parent ------------------------------------------------------------------------------
+
+    def _tell(self, *message: Any) -> None:
+        try:
+            self._control.send(message)
+        except OSError as exc:  # it is gone, or about to be
+            logger.debug("the parent does not listen: %s", exc)
+
+    def _listen(self) -> None:
+        """Do what the parent says."""
+        try:
+            while True:
+                message = self._control.receive()
+                getattr(self, f"_on_{message.value[0]}")(*message.value[1:], *message.fds)
+        except BlockingIOError:
+            pass
+        except (EOFError, OSError) as exc:
+            logger.info("the parent process %d is gone: stopping (%s)", self._parent, exc)
+            self.unwatch(self._control)
+            self._may_go = True
+            if not self.stopping:
+                self.stop()
+
+    def _on_deal(self, number: int, fd: int = -1) -> None:
+        if fd < 0:
+            logger.error("cannot accept connections for a moment: too many open descriptors")
+            self._tell(LOST, number)
+            return
+        self.adopt(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd))
+
+    def _on_forget(self, instance_id: int) -> None:
+        self._instances.forget(instance_id)
+
+    def _on_died(self, index: int) -> None:
+        """Close the connections on which a worker that has died was to answer."""
+        for connection in list(self._connections):
+            if connection.lent == (index, connection.consumed):
+                connection.shutdown()
+
+    def _on_stop(self) -> None:
+        self.stop()
+
+    def _on_alone(self) -> None:
+        self._alone = True
+
+    def _on_end(self) -> None:
+        self._may_go = True
+
+    def _is_connected(self) -> bool:
+        return not self._alone if not self._may_go else super()._is_connected()
+
+    def _is_quiet(self) -> bool:
+        """Whether nothing is being answered here, and the parent knows that of all workers."""
+        quiet = super()._is_quiet()
+        if quiet != self._told_quiet:
+            self._told_quiet = quiet
+            self._tell(QUIET, quiet)
+        return quiet and self._may_go
+
+
+class _Questions:
+    """Puts questions to the parent, one at a time; any thread may ask."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._lock = threading.Lock()
+        self._number = 0
+
+    def ask(self, *question: Any) -> Any:
+        """The parent's answer.
+
+        Raises:
+            RPCError: it has not answered.
+        """
+        with self._lock:
+            self._number += 1
+            try:
+                self._channel.send((self._number, question), timeout=None)
+                while True:
+                    number, answer = self._channel.receive(timeout=None).value
+                    if number == self._number:  # else to a question that was given up
+                        return answer
+            except (OSError, EOFError, ValueError) as exc:
+                raise RPCError(f"the server's main process does not answer: {exc}") from exc
