@@ -566,6 +566,7 @@ class Poller:
     def read_ready(
         self,
         events: Events,
+        begin: Callable[[Connection, Request], None],
         route: Callable[[Connection, Request], None],
         lose: Callable[[Connection, Exception], None],
         may_wait: Callable[[], bool],
@@ -574,6 +575,7 @@ class Poller:
 
         Args:
             events: a step of one that waits is handed to its greenlet at once.
+            begin: takes those that begin an event.
             route: takes all other requests.
             lose: is told of connections that have failed.
             may_wait: says whether nothing else is to be done; then the compiled one may wait for
@@ -593,6 +595,8 @@ class Poller:
                         event.connection = connection
                         event.msgid = request.msgid
                         event.sleeper.switch(request)
+                    elif request.kind == _wire.HANDLE_EVENT:
+                        begin(connection, request)
                     else:
                         route(connection, request)
                     request = connection.next() if connection.pending else None
@@ -762,27 +766,87 @@ class Child:
 
 
 class Switch:
-    """How a handler sleeps in a greenlet: by a switch to the one that reads the connections.
+    """How handlers run and sleep in greenlets: by switches to the one that reads the connections.
 
     Args:
-        switch: switches there; returns the step that this greenlet is switched back with, None if
-            it is to give up.
+        mode: takes what is rare: ``answer``, ``send``, ``lose``, ``fail``, and what ends an event.
+        switch: switches there; returns what this greenlet is switched back with.
         current: returns the running greenlet.
         ident: returns the running thread's number.
+        spawn: makes a greenlet that runs a function with what it is first switched to with.
+        keep: idle greenlets that are kept for further events.
+
+    Attributes:
+        idle: greenlets that wait for work.
+        running: how many are at work.
     """
 
-    __slots__ = ("_current", "_ident", "_switch", "_thread")
+    __slots__ = (
+        "_current", "_ident", "_keep", "_mode", "_spawn", "_switch", "_thread", "idle", "running",
+    )  # fmt: skip
 
     def __init__(
         self,
-        switch: Callable[[], Optional[Request]],
+        mode: Any,
+        switch: Callable[[], Any],
         current: Callable[[], Any],
         ident: Callable[[], int],
+        spawn: Callable[[Callable[[Any], None]], Any],
+        keep: int,
     ) -> None:
+        self._mode = mode
         self._switch = switch
         self._current = current
         self._ident = ident
+        self._spawn = spawn
+        self._keep = keep
         self._thread = ident()
+        self.idle: list[Any] = []
+        self.running = 0
+
+    def begin(self, connection: Connection, request: Request) -> None:
+        """Switch to a greenlet that answers a request."""
+        greenlet = self.idle.pop() if self.idle else self._spawn(self.work)
+        greenlet.switch((connection, request))
+
+    def work(self, given: Any) -> None:
+        """Answer one request after the other, beginning with a pair of connection and request.
+
+        What a greenlet runs.
+        """
+        mode = self._mode
+        while given is not None:
+            connection, request = given
+            self.running += 1
+            try:
+                if request.kind == _wire.HANDLE_EVENT:
+                    reply, event = mode.service.run_event(request, connection, mode, self)
+                    where = connection if event is None else event.connection
+                    if reply and where is not None:
+                        self._reply(where, reply)
+                else:
+                    mode.answer(connection, request)
+            except BaseException:  # no memory, a bug of ours, a GreenletExit that came late
+                mode.fail(connection)
+            finally:
+                self.running -= 1
+            # An idle greenlet keeps nothing alive.
+            given = connection = request = reply = event = where = None
+            if len(self.idle) >= self._keep:
+                return
+            self.idle.append(self._current())
+            given = self._switch()
+
+    def _reply(self, connection: Connection, reply: bytes) -> None:
+        sent = 0
+        if not (connection.stuck or connection.opening or connection.borrowed):
+            try:
+                sent = connection.send_nowait(reply)
+            except ReplyLost as exc:
+                self._mode.lose(connection, exc)
+                return
+        if sent < len(reply):
+            self._mode.send(connection, reply, sent)
 
     def converse(self, event: Event, frame: bytes) -> Request:
         """Send a PDK call and let other greenlets run until its answer is there.
@@ -810,7 +874,7 @@ class Switch:
         interrupt: Optional[BaseException] = None
         while True:
             try:
-                step = self._switch()
+                step: Optional[Request] = self._switch()
                 break
             except BaseException as exc:
                 # A gevent.Timeout of the plugin's, say. Kong is still going to answer, and no other

@@ -63,6 +63,7 @@ class Poller:
     def read_ready(
         self,
         events: Events,
+        begin: Callable[[Connection, Request], None],
         route: Callable[[Connection, Request], None],
         lose: Callable[[Connection, Exception], None],
         may_wait: Callable[[], bool],
@@ -125,10 +126,19 @@ class Child:
 class Switch:
     def __init__(
         self,
-        switch: Callable[[], Optional[Request]],
+        mode: Any,
+        switch: Callable[[], Any],
         current: Callable[[], Any],
         ident: Callable[[], int],
+        spawn: Callable[[Callable[[Any], None]], Any],
+        keep: int,
     ) -> None: ...
+    @property
+    def idle(self) -> list[Any]: ...
+    @property
+    def running(self) -> int: ...
+    def begin(self, connection: Connection, request: Request) -> None: ...
+    def work(self, given: Any) -> None: ...
     def converse(self, event: Event, frame: bytes) -> Request: ...
 
 class Dispatcher:

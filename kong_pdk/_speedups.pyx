@@ -1287,14 +1287,14 @@ cdef class Poller:
                 ready.append(connection)
         return ready
 
-    def read_ready(self, Events events not None, route, lose, may_wait):
+    def read_ready(self, Events events not None, begin, route, lose, may_wait):
         """Read what has arrived on parked connections, which stay parked."""
         cdef int fds[READY_BATCH]
         cdef int i, round
         cdef int count = kp_poll_ready(self.fd, fds, READY_BATCH, 0)
         for round in range(WAIT_ROUNDS):
             for i in range(count):
-                self.read_one(fds[i], events, route, lose)
+                self.read_one(fds[i], events, begin, route, lose)
             if count == 0 or count >= WAIT_BELOW or self.fd < 0:
                 return
             if self.in_vain < 0:
@@ -1311,7 +1311,9 @@ cdef class Poller:
                 if self.in_vain == WAITS_IN_VAIN:
                     self.in_vain = -10 * WAITS_IN_VAIN
 
-    cdef int read_one(self, int fd, Events events, object route, object lose) except -1:
+    cdef int read_one(
+        self, int fd, Events events, object begin, object route, object lose
+    ) except -1:
         cdef Connection connection = self.parked.get(fd)
         cdef Request request
         cdef Event event
@@ -1327,6 +1329,8 @@ cdef class Poller:
                     event.connection = connection
                     event.msgid = request.msgid
                     event.sleeper.switch(request)
+                elif request.kind == HANDLE_EVENT:
+                    begin(connection, request)
                 else:
                     route(connection, request)
                 if connection.size == connection.start:
@@ -1504,18 +1508,77 @@ cdef class Child:
 
 @cython.final
 cdef class Switch:
-    """How a handler sleeps in a greenlet: by a switch to the one that reads the connections."""
+    """How handlers run and sleep in greenlets: by switches to the one that reads the connections."""
 
+    cdef object mode
     cdef object switch
     cdef object current
     cdef object ident
+    cdef object spawn
     cdef object thread
+    cdef object dispatch
+    cdef Py_ssize_t keep
+    cdef readonly list idle
+    cdef readonly long running
 
-    def __init__(self, switch, current, ident):
+    def __init__(self, mode, switch, current, ident, spawn, Py_ssize_t keep):
+        self.mode = mode
         self.switch = switch
         self.current = current
         self.ident = ident
+        self.spawn = spawn
+        self.keep = keep
         self.thread = ident()
+        self.idle = []
+
+    def begin(self, connection, request):
+        """Switch to a greenlet that answers a request."""
+        greenlet = self.idle.pop() if self.idle else self.spawn(self.work)
+        greenlet.switch((connection, request))
+
+    def work(self, given):
+        """Answer one request after the other, beginning with a pair of connection and request."""
+        cdef Request request
+        cdef bytes reply
+        cdef Event event
+        if self.dispatch is None:
+            self.dispatch = self.mode.service.run_event
+        while given is not None:
+            connection, request = given
+            self.running += 1
+            try:
+                if request.kind == HANDLE_EVENT:
+                    reply, event = self.dispatch(request, connection, self.mode, self)
+                    where = connection if event is None else event.connection
+                    if PyBytes_GET_SIZE(reply) and where is not None:
+                        self.reply(where, reply)
+                else:
+                    self.mode.answer(connection, request)
+            except BaseException:  # no memory, a bug of ours, a GreenletExit that came late
+                self.mode.fail(connection)
+            finally:
+                self.running -= 1
+            # An idle greenlet keeps nothing alive.
+            given = connection = request = reply = event = where = None
+            if len(self.idle) >= self.keep:
+                return
+            self.idle.append(self.current())
+            given = self.switch()
+
+    cdef int reply(self, object where, bytes reply) except -1:
+        cdef Py_ssize_t sent = 0
+        cdef Connection connection
+        if type(where) is Connection:
+            connection = <Connection>where
+            if not (connection.stuck or connection.opening or connection.borrowed):
+                try:
+                    sent = connection.do_send_nowait(reply, 0)
+                except ReplyLost as exc:
+                    self.mode.lose(connection, exc)
+                    return 0
+        if sent < PyBytes_GET_SIZE(reply):
+            self.mode.send(where, reply, sent)
+        return 0
 
     def converse(self, Event event not None, bytes frame not None):
         """Send a PDK call and let other greenlets run until its answer is there."""

@@ -74,11 +74,15 @@ class Mode(BaseMode):
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
         super().__init__(service, loop, config)
         self._hub = gevent.get_hub()
-        self._idle: list[Any] = []  # greenlets that wait for work
-        self._running = 0
-        # The hub's own switch only adds a look for a hook that no greenlet of today has.
-        to_hub = functools.partial(greenlet.greenlet.switch, self._hub)
-        self._switch = Switch(to_hub, greenlet.getcurrent, _thread_ident)
+        self._switch = Switch(
+            self,
+            # The hub's own switch only adds a look for a hook that no greenlet of today has.
+            functools.partial(greenlet.greenlet.switch, self._hub),
+            greenlet.getcurrent,
+            _thread_ident,
+            lambda body: greenlet.greenlet(body, self._hub),
+            KEEP_IDLE,
+        )
         self._ended = gevent.event.Event()
         self._failure: Optional[BaseException] = None
 
@@ -136,7 +140,7 @@ class Mode(BaseMode):
 
     def _read(self) -> None:
         """Called by the hub: something has arrived on connections."""
-        self.loop.read_kept(self.events, self._has_nothing_to_do)
+        self.loop.read_kept(self.events, self._switch.begin, self._has_nothing_to_do)
 
     def _has_nothing_to_do(self) -> bool:
         """Whether no greenlet is about to run."""
@@ -162,15 +166,12 @@ class Mode(BaseMode):
             event.connection = connection
             event.msgid = request.msgid
             event.sleeper.switch(request)
-            return
-        if self.forward(connection, request):
-            return
-        runner = self._idle.pop() if self._idle else greenlet.greenlet(self._work, self._hub)
-        runner.switch((connection, request))
+        elif not self.forward(connection, request):
+            self._switch.begin(connection, request)
 
     def is_busy(self, connected: bool) -> bool:
         """Whether any greenlet is at work."""
-        return self._running > (0 if connected else len(self.waiting))
+        return self._switch.running > (0 if connected else len(self.waiting))
 
     def give_up(self, event: Event) -> None:
         """Switch to the event's greenlet with nothing."""
@@ -178,36 +179,18 @@ class Mode(BaseMode):
 
     # --- in greenlets ----------------------------------------------------------------------------
 
-    def _work(self, given: Any) -> None:
-        """Answer one request after the other; what a greenlet runs."""
-        while True:
-            self._running += 1
-            try:
-                self._answer(*given)
-            except BaseException:  # no memory, a bug of ours, a GreenletExit that came late
-                logger.exception("a greenlet of the server failed")
-                self.loop.close(given[0])  # Kong shall not wait for an answer
-            finally:
-                self._running -= 1
-            if len(self._idle) >= KEEP_IDLE:
-                return
-            self._idle.append(greenlet.getcurrent())
-            given = None  # an idle greenlet keeps no request alive
-            given = self._hub.switch()
-
-    def _answer(self, connection: Connection, request: Request) -> None:
-        if request.kind != _wire.HANDLE_EVENT:
-            reply = self.service.answer(request, connection)
-        else:
-            reply, event = self.service.run_event(request, connection, self, self._switch)
-            if event is not None:
-                if event.connection is None:
-                    return
-                connection = event.connection
+    def answer(self, connection: Connection, request: Request) -> None:
+        """Answer anything but the beginning of an event."""
+        reply = self.service.answer(request, connection)
         if reply:
-            self._send(connection, reply)
+            self.send(connection, reply)
 
-    def _send(self, connection: Connection, frame: bytes, sent: int = 0) -> Optional[ReplyLost]:
+    def fail(self, connection: Connection) -> None:
+        """Close the connection of a request that could not be answered: Kong shall not wait."""
+        logger.exception("a greenlet of the server failed")
+        self.loop.close(connection)
+
+    def send(self, connection: Connection, frame: bytes, sent: int = 0) -> Optional[ReplyLost]:
         """Send a reply, waiting while the peer does not read; returns what went wrong."""
         try:
             if connection.opening and not sent:
@@ -256,14 +239,14 @@ class Mode(BaseMode):
     def send_rest(self, event: Event, frame: bytes, sent: int) -> None:
         """Send what has not gone out of a PDK call."""
         assert event.connection is not None
-        lost = self._send(event.connection, frame, sent)
+        lost = self.send(event.connection, frame, sent)
         if lost is not None:
             self.abandon(event, f"Kong is gone: {lost}")
 
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send the call that ends the request in Kong."""
         assert event.connection is not None
-        self._send(event.connection, frame)
+        self.send(event.connection, frame)
 
 
 def _find_unpatched(early: list[str]) -> dict[str, set[str]]:

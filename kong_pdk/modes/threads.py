@@ -453,8 +453,8 @@ def _preempt_nobody() -> None:
     """Let this thread wait for a core when it is woken, in place of taking one from another thread.
 
     The step that wakes it comes from a thread that has more to do (Kong's worker, with further
-    steps), and finds another one at work here; to interrupt either costs more than it gains: half
-    as many events a second under load. A waiting thread alone on its core runs at once all the same,
+    steps), and finds another one at work here; to interrupt either costs more than it gains. It
+    makes half as many events again under load. A woken thread runs at once where a core is free,
     and its share of a busy core stays what it was (Linux: sched(7), SCHED_BATCH). Threads and
     processes that a plugin starts are as ever.
     """

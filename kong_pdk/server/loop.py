@@ -156,14 +156,20 @@ class Loop:
         """A descriptor that is readable while :meth:`read_kept` has something to do."""
         return self._poller.fileno()
 
-    def read_kept(self, events: Events, may_wait: Callable[[], bool]) -> None:
+    def read_kept(
+        self,
+        events: Events,
+        begin: Callable[[Connection, Request], None],
+        may_wait: Callable[[], bool],
+    ) -> None:
         """Read what has arrived, in a mode that leaves connections to the loop.
 
         Args:
             events: those whose steps go to their greenlets directly.
+            begin: takes the requests that begin an event.
             may_wait: says whether the mode has nothing else to do at the moment.
         """
-        self._poller.read_ready(events, self._mode.route, self._lose, may_wait)
+        self._poller.read_ready(events, begin, self._mode.route, self._lose, may_wait)
 
     def turn(self, timeout: Optional[float] = None) -> bool:
         """Do what there is to do, once.

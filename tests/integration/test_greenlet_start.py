@@ -162,4 +162,4 @@ def test_a_process_without_a_script_cannot_be_patched(flavour: Flavour, prefix: 
     done = run_command(sys.executable, "-c", code, *flags, env=flavour.env)
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert "run the script again, but '-c' is none" in line
+    assert "run the script again in a new Python, but '-c' is none" in line

@@ -233,7 +233,9 @@ def switching(bench: Bench) -> Iterator[Callable[..., Any]]:
 
     def make(*given: Any, ident: Callable[[], int] = lambda: 1) -> Any:
         answers[:] = given
-        return bench.event(bench.codec.Switch(switch, lambda: "greenlet", ident))
+        return bench.event(
+            bench.codec.Switch(bench.mode, switch, lambda: "greenlet", ident, None, 8)
+        )
 
     yield make
 
@@ -288,6 +290,82 @@ def test_calls_of_another_thread_are_refused(bench: Bench, switching: Any) -> No
     with pytest.raises(PDKException, match="cannot be made from other threads"):
         event.call(GET_HOST, ())
     assert bench.pair.has_sent() == b""
+
+
+class Greenlet:
+    """Runs what it is made for when it is switched to, as far as that goes."""
+
+    def __init__(self, body: Callable[[Any], None]) -> None:
+        self.switch = body
+
+
+class Working(Mode):
+    """A mode whose events end as the test says, in greenlets that are never switched back."""
+
+    def __init__(self, codec: Any, outcome: Any) -> None:
+        super().__init__(codec)
+        self.service = self
+        self.outcome = outcome
+
+    def run_event(self, request: Any, connection: Any, mode: Any, runner: Any) -> Any:
+        assert mode is self and runner.running == 1
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome, None
+
+    def answer(self, connection: Any, request: Any) -> None:
+        self.asked.append(request.msgid)
+
+    def send(self, connection: Any, frame: bytes, sent: int) -> None:
+        self.asked.append((frame, sent))
+
+    def fail(self, connection: Any) -> None:
+        self.asked.append("failed")
+
+
+def work(codec: Any, pair: Any, outcome: Any, kind: int = _wire.HANDLE_EVENT) -> Any:
+    """The mode after a greenlet has answered one request."""
+    mode = Working(codec, outcome)
+    switch = codec.Switch(mode, lambda: None, lambda: "me", lambda: 1, Greenlet, 8)
+    switch.begin(pair.connection, codec.Request(kind, 5, 8, "access"))
+    assert (switch.idle, switch.running) == (["me"], 0)
+    return mode
+
+
+def test_a_greenlet_answers_and_is_idle(codec: Any, pair: Any) -> None:
+    assert work(codec, pair, b"reply").asked == []
+    assert pair.has_sent() == b"reply"
+
+
+def test_an_event_without_a_last_reply(codec: Any, pair: Any) -> None:
+    assert work(codec, pair, b"").asked == []
+    assert pair.has_sent() == b""
+
+
+def test_other_requests_are_answered_by_the_mode(codec: Any, pair: Any) -> None:
+    assert work(codec, pair, b"", kind=_wire.CALL).asked == [5]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), SystemExit(), GeneratorExit()])
+def test_a_greenlet_that_fails_goes_on(codec: Any, pair: Any, error: BaseException) -> None:
+    assert work(codec, pair, error).asked == ["failed"]
+
+
+def test_a_peer_that_is_gone_before_the_last_reply(codec: Any, pair: Any) -> None:
+    pair.peer.close()
+    assert work(codec, pair, b"reply").asked == [ReplyLost]
+
+
+def test_a_last_reply_that_has_to_wait(codec: Any, pair: Any) -> None:
+    pair.connection.opening = b"first"
+    assert work(codec, pair, b"reply").asked == [(b"reply", 0)]
+
+
+def test_no_more_idle_greenlets_are_kept_than_wanted(codec: Any, pair: Any) -> None:
+    switch = codec.Switch(Working(codec, b"x"), lambda: None, lambda: "me", lambda: 1, Greenlet, 1)
+    for _ in range(3):
+        switch.work((pair.connection, codec.Request(_wire.HANDLE_EVENT, 5, 8, "access")))
+    assert switch.idle == ["me"]
 
 
 # --- dispatch -------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class Bench:
         self.poller = codec.Poller()
         self.events = codec.Events(1)
         self.opened: list[Any] = []
+        self.begun: list[tuple[Any, int]] = []
         self.routed: list[tuple[Any, int]] = []
         self.lost: list[tuple[Any, Exception]] = []
 
@@ -33,6 +34,7 @@ class Bench:
     def read(self) -> None:
         self.poller.read_ready(
             self.events,
+            lambda connection, request: self.begun.append((connection, request.msgid)),
             lambda connection, request: self.routed.append((connection, request.msgid)),
             lambda connection, exc: self.lost.append((connection, exc)),
             lambda: False,
@@ -141,6 +143,15 @@ def test_a_step_goes_to_the_greenlet_that_waits_for_it(bench: Bench) -> None:
     assert not bench.events.waiting
 
 
+def test_what_begins_an_event(bench: Bench) -> None:
+    connection, peer = bench.connect()
+    bench.poller.keep(connection)
+    argument = {"InstanceId": 1, "EventName": "access"}
+    peer.sendall(msgpack.packb([0, 3, "plugin.HandleEvent", [argument]]))
+    bench.read()
+    assert (bench.begun, bench.routed) == ([(connection, 3)], [])
+
+
 def test_a_failing_connection_is_lost_alone(bench: Bench) -> None:
     (bad, bad_peer), (gone, gone_peer), (good, good_peer) = (bench.connect() for _ in range(3))
     for connection in (bad, gone, good):
@@ -167,6 +178,6 @@ def test_a_connection_that_is_closed_by_another_ones_request(bench: Bench) -> No
             bench.poller.forget(each)
             each.close()
 
-    bench.poller.read_ready(bench.events, close_both, lambda *_: None, lambda: True)
+    bench.poller.read_ready(bench.events, close_both, close_both, lambda *_: None, lambda: True)
     assert len(bench.routed) == 1
     assert not bench.is_readable()
