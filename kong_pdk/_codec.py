@@ -7,6 +7,7 @@ makes a missing compiled one an error instead of a reason to fall back.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 #: What each of the two modules offers; tests hold them to it.
@@ -46,7 +47,7 @@ Dispatcher = codec.Dispatcher
 Event = codec.Event
 Events = codec.Events
 Namespace = codec.Namespace
-Poller = codec.Poller
+Poller = codec.Poller  # the compiled one needs Linux
 Request = codec.Request
 Switch = codec.Switch
 Waiter = codec.Waiter
@@ -55,6 +56,9 @@ encode_error = codec.encode_error
 encode_notification = codec.encode_notification
 encode_result = codec.encode_result
 encode_return = codec.encode_return
+
+if not sys.platform.startswith("linux"):
+    from ._fallback import Poller  # noqa: F401
 
 
 def is_compiled() -> bool:

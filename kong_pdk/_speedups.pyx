@@ -653,6 +653,7 @@ cdef class Waiter:
     def release(self):
         """Leave the gate; for a thread that will not sleep on this waiter again."""
         self.leave_gate()
+        self.wake_next(None)
 
     def close(self):
         """Release the descriptors."""

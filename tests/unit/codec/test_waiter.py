@@ -126,6 +126,15 @@ def test_a_second_one_to_wake_sends_off_the_first(codec: Any, waiter: Any) -> No
         one.close()
 
 
+def test_who_is_to_be_woken_is_woken_by_a_release_too(codec: Any, waiter: Any) -> None:
+    other = codec.Waiter()
+    waiter.wake_next(other)
+    waiter.release()
+    other.wait()
+    other.release()
+    other.close()
+
+
 def test_there_is_nothing_to_take_from_a_thread_that_reads_nothing(waiter: Any) -> None:
     assert waiter.take_reading() is None
 
