@@ -277,6 +277,12 @@ class Waiter:
             request = connection.exchange(frame, self)
         except (ConnectionClosed, ProtocolError) as exc:
             return go_on(event, b"", exc)
+        except BaseException:  # no memory, no stack: what has arrived is lost, so Kong is told
+            event.over = True
+            connection.shutdown()
+            if waiting.pop(event.id, None) is not event:
+                self.wait()  # whoever has taken the event is about to wake this thread
+            raise
         if (
             request is not None
             and request.target == event.id
@@ -834,8 +840,14 @@ class Switch:
             given = connection = request = reply = event = where = None
             if len(self.idle) >= self._keep:
                 return
-            self.idle.append(self._current())
-            given = self._switch()
+            greenlet = self._current()
+            self.idle.append(greenlet)
+            try:
+                given = self._switch()
+            except BaseException:  # what an event has left behind: a gevent.Timeout, say
+                if greenlet in self.idle:
+                    self.idle.remove(greenlet)
+                return
 
     def _reply(self, connection: Connection, reply: bytes) -> None:
         sent = 0
@@ -896,7 +908,8 @@ class Dispatcher:
         instances: by id; an instance has ``handlers`` by phase.
         root: makes the ``kong`` that a handler gets, out of the event.
         find: looks for an instance that is not there; returns None, or the instance.
-        refuse: makes the answer to a request whose instance (None) or phase does not exist.
+        refuse: makes the answer to a request; gets None if its instance does not exist, the
+            instance if its phase does not, or what ``find`` has raised.
         fail: told of a handler that has raised; returns the text of the answer.
     """
 
@@ -935,7 +948,10 @@ class Dispatcher:
         """
         instance = self._instances.get(request.target)
         if instance is None:
-            instance = self._find(request.target)
+            try:
+                instance = self._find(request.target)
+            except Exception as exc:
+                return self._refuse(request, exc), None
         handler = None if instance is None else instance.handlers.get(request.value)
         if handler is None:
             return self._refuse(request, instance), None

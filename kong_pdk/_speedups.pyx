@@ -493,7 +493,7 @@ cdef class Decoder:
                 raise NestingTooDeep(_wire.NESTING_ADVICE.format(limit=self.max_depth))
             else:
                 raise MemoryError("no memory for a connection's bytes")
-        except Exception as exc:
+        except ProtocolError as exc:
             self.error = exc
             raise
         self.taken += self.pos - self.start
@@ -640,6 +640,12 @@ cdef class Waiter:
             request = connection.exchange(frame, self)
         except (ConnectionClosed, ProtocolError) as exc:
             return event.mode.converse(event, b"", exc)
+        except BaseException:  # no memory, no stack: what has arrived is lost, so Kong is told
+            event.over = True
+            connection.shutdown()
+            if waiting.pop(event.id, None) is not event:
+                self.wait()  # whoever has taken the event is about to wake this thread
+            raise
         if (
             request is not None
             and (request.kind == STEP or request.kind == STEP_ERROR)
@@ -1563,8 +1569,14 @@ cdef class Switch:
             given = connection = request = reply = event = where = None
             if len(self.idle) >= self.keep:
                 return
-            self.idle.append(self.current())
-            given = self.switch()
+            greenlet = self.current()
+            self.idle.append(greenlet)
+            try:
+                given = self.switch()
+            except BaseException:  # what an event has left behind: a gevent.Timeout, say
+                if greenlet in self.idle:
+                    self.idle.remove(greenlet)
+                return
 
     cdef int reply(self, object where, bytes reply) except -1:
         cdef Py_ssize_t sent = 0
@@ -1645,7 +1657,10 @@ cdef class Dispatcher:
         cdef object failure = None
         instance = self.instances.get(request.target)
         if instance is None:
-            instance = self.find(request.target)
+            try:
+                instance = self.find(request.target)
+            except Exception as exc:
+                return self.refuse(request, exc), None
         if instance is not None:
             handler = (<dict>instance.handlers).get(request.value)
         if handler is None:

@@ -118,7 +118,10 @@ def versions(python: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started(one: Contender, plugin: Path) -> Iterator[tuple[int, str]]:
-    """A server, in a session of its own of which nothing is left at the end.
+    """A server, in a process group of its own of which nothing is left at the end.
+
+    It stays in the client's session, as Kong's plugin servers are in that of nginx: Linux may share
+    the cores out among sessions first, and then among what runs in each.
 
     Yields:
         Its process, and the path of its socket.
@@ -138,7 +141,7 @@ def started(one: Contender, plugin: Path) -> Iterator[tuple[int, str]]:
                 stderr=output,
                 env={**clean_environment(one.env), "PYTHONWARNINGS": "ignore"},
                 cwd=prefix,
-                start_new_session=True,
+                preexec_fn=os.setpgrp,
             )
         try:
             deadline = time.monotonic() + START_LIMIT

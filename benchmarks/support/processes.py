@@ -11,11 +11,11 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def members(leader: int) -> list[int]:
-    """The processes of a session, which ``start_new_session`` has made, by the leader's id."""
+    """The processes of a group, by the leader's id."""
     found = []
     for entry in os.listdir("/proc"):
         stat = _stat(entry) if entry.isdigit() else []
-        if stat and stat[0] != "Z" and int(stat[3]) == leader:
+        if stat and stat[0] != "Z" and int(stat[2]) == leader:
             found.append(int(entry))
     return found
 
@@ -64,7 +64,7 @@ def reset_peak_memory(pids: list[int]) -> None:
 
 
 def end(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
-    """End the leader of a session, and then whatever is left of the session."""
+    """End the leader of a process group, and then whatever is left of the group."""
     if process.poll() is None:
         process.terminate()
         try:

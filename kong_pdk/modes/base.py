@@ -99,7 +99,10 @@ class BaseMode(abc.ABC):
         for event_id in self.waiting.copy():
             event = self.waiting.pop(event_id, None)
             if event is not None:
-                self.give_up(event)
+                try:
+                    self.give_up(event)
+                except Exception:  # one handler that cannot be told must not keep it from others
+                    logger.exception("event %d cannot be given up", event_id)
 
     def find_waiting(self, request: Request) -> Optional[Event]:
         """The event whose step this is, for the caller to resume; None if it is no such step."""

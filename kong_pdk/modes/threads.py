@@ -165,8 +165,8 @@ class Mode(BaseMode):
     def _put_into_queue(self, connection: Connection, request: Request) -> None:
         """Let a request wait for a thread."""
         self._queue.append((connection, request))
-        # One that has become idle meanwhile has not seen it.
-        runner = self._claim_free() or self._claim_lingering()
+        # One that has become idle meanwhile, or has ended, has not seen it.
+        runner = self._claim_free() or self._claim_lingering() or self._start_runner()
         if runner is not None:
             runner.hand_over(*self._take_from_queue())
 
@@ -264,9 +264,15 @@ class Mode(BaseMode):
         return reading
 
     def ended(self, runner: Runner) -> None:
-        """Note that a thread is at its end."""
+        """Note that a thread is at its end, and start another one if that is missed already."""
+        self._free.pop(runner, None)  # after an error
+        self._lingering.pop(runner, None)
         with self._lock:
             self._runners.discard(runner)
+        if self._queue and not self._stopping:  # put there while this one still counted
+            another = self._start_runner()
+            if another is not None:
+                another.hand_over(*self._take_from_queue())
 
     def send(self, connection: Connection, frame: bytes) -> bool:
         """Send a reply; False, and the connection is closed, if nobody is there to read it."""
@@ -444,8 +450,11 @@ class Runner(Waiter):
             if connection is not None:
                 mode.loop.close(connection)  # Kong shall not wait for an answer
         finally:
-            mode.ended(self)
             self.release()
+            try:
+                mode.ended(self)
+            except RuntimeError as exc:
+                logger.error("no further thread: %s", exc)
             self.close()
 
 

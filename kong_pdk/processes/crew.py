@@ -60,6 +60,8 @@ class Worker:
         self.rests_until = 0.0
         self.doomed = float("inf")
         self.connections: dict[int, socket.socket] = {}
+        self._numbers: dict[int, int] = {}  # descriptors are used again, these numbers are not
+        self._dealt = 0
 
     @property
     def pid(self) -> int:
@@ -133,12 +135,19 @@ class Worker:
         """Give the worker a duplicate of a connection."""
         fd = sock.fileno()
         self.connections[fd] = sock
-        self.tell(DEAL, fd, fds=(fd,))
+        self._dealt += 1
+        self._numbers[fd] = self._dealt
+        self.tell(DEAL, fd, self._dealt, fds=(fd,))
+
+    def has_still(self, fd: int, number: int) -> bool:
+        """Whether a descriptor is of the connection that was dealt under that number."""
+        return self._numbers.get(fd) == number
 
     def take_back(self, fd: int) -> Optional[socket.socket]:
         """A connection that the worker could not take; None if it has been closed meanwhile."""
         sock = self.connections.pop(fd, None)
         if sock is not None:
+            del self._numbers[fd]
             self._poller.forget(sock)
         return sock
 
@@ -153,7 +162,7 @@ class Worker:
         if sock is None:
             return
         if self._backlog:  # the descriptor will be another connection's
-            kept = [entry for entry in self._backlog if entry[0] != (DEAL, fd)]
+            kept = [entry for entry in self._backlog if entry[0][:2] != (DEAL, fd)]
             self._backlog = collections.deque(kept)
         if cut:
             try:
@@ -207,6 +216,7 @@ class Worker:
     def stand_in(self) -> None:
         """Refuse the steps for a worker that is not there; until it is ready again."""
         read_inbox(self._inbox, refuse_step)
+        self._poller.forget(self._inbox)  # still watched if the one before was never ready
         self._poller.watch(self._inbox, lambda: read_inbox(self._inbox, refuse_step))
 
     def stand_back(self) -> None:
@@ -229,6 +239,9 @@ class Worker:
                 channel.close()
 
 
+#: The answer where there is none, because the parent has too many open descriptors.
+LOST_ANSWER = (None, None)
+
 #: What the parent is asked; see :class:`kong_pdk.processes.registry.Registry`.
 Answer = Callable[[tuple[Any, ...]], Any]
 
@@ -245,10 +258,22 @@ def answer_requests(channel: Channel, answer: Answer) -> bool:
     """
     try:
         while True:
-            number, question = channel.receive().value
-            channel.send((number, answer(question)))
-    except BlockingIOError:
-        return True
+            try:
+                number, question = channel.receive().value
+            except BlockingIOError:
+                return True
+            except OSError as exc:  # a large question, and no descriptor is left for it
+                logger.error("a question of a worker is lost: %s", exc)
+                channel.send(LOST_ANSWER)
+                continue
+            result = answer(question)
+            try:
+                channel.send((number, result))
+            except ConnectionError:
+                raise
+            except OSError as exc:  # the same for a large answer
+                logger.error("an answer to a worker is lost: %s", exc)
+                channel.send(LOST_ANSWER)
     except (EOFError, OSError) as exc:
         logger.debug("a worker asks no more: %s", exc)
         return False

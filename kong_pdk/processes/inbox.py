@@ -46,14 +46,19 @@ class Forwarder:
         if owner == self._index or owner >= len(self._outboxes) or connection.borrowed:
             return False
         step = (request.kind, request.msgid, request.target, request.value)
-        connection.lent = (owner, connection.consumed)
+        connection.lent, fd, own = (owner, connection.consumed), connection.fileno(), -1
         try:
-            self._outboxes[owner].send(step, [connection.fileno()], PATIENCE if wait else 0.0)
+            if wait:  # the connection may be closed meanwhile, and its number be another file's
+                fd = own = os.dup(fd)
+            self._outboxes[owner].send(step, [fd], PATIENCE if wait else 0.0)
         except (OSError, ValueError) as exc:
             connection.lent = None
             if wait:
                 raise RPCError(f"a step cannot be handed to worker {owner}: {exc}") from exc
             return False
+        finally:
+            if own >= 0:
+                os.close(own)
         return True
 
 

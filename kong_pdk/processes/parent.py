@@ -17,7 +17,7 @@ import time
 from typing import Any, Callable, Optional
 
 from ..config import ServerConfig
-from ..exception import WorkerError
+from ..exception import ConfigError, WorkerError
 from ..server.lifecycle import handle_signals, log_start, set_title, watch_parent
 from ..server.listener import Listener, open_listeners
 from ..server.loop import ACCEPT_BATCH
@@ -50,6 +50,8 @@ RESTART_DELAY = 1.0
 #: How long a worker may take to end after its graceful time, seconds: handlers unwind, and threads
 #: that a plugin has left behind hold it up.
 END_PATIENCE = 6.0
+#: How long a worker that takes another one's place may take to be ready, seconds.
+START_PATIENCE = 60.0
 
 
 class Parent:
@@ -159,6 +161,7 @@ class Parent:
             if self._failure is not None:
                 raise WorkerError(self._failure)
             if all(one.ready for one in self._crew):
+                self._compare_plugins()
                 self._listen()
         if self.stopping:
             self._go_on_stopping(now)
@@ -192,6 +195,16 @@ class Parent:
         set_title(self._plugins)
         pids = [one.process.pid for one in self._crew if one.process is not None]
         log_start(self._plugins, self._config, pids)
+
+    def _compare_plugins(self) -> None:
+        """Raise WorkerError unless all have the same: Kong would let requests through elsewhere."""
+        known = set().union(*(one.plugins for one in self._crew))
+        for worker in self._crew:
+            missing = known.difference(worker.plugins)
+            if missing:
+                raise WorkerError(
+                    f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}"
+                )
 
     def _set_accepting(self, accepting: bool) -> None:
         if accepting == self._accepting:
@@ -251,7 +264,7 @@ class Parent:
             return None
         try:
             link = worker.start(self._config, self._crew)
-        except OSError as exc:
+        except (OSError, ConfigError) as exc:
             self._fail(f"worker {worker.index} cannot be started: {exc}")
             return None
         if link is not None:
@@ -261,6 +274,8 @@ class Parent:
         self._poller.watch(worker.control, functools.partial(self._hear, worker, worker.control))
         answer = functools.partial(answer_requests, worker.requests, self._registry.answer)
         self._poller.watch(worker.requests, functools.partial(self._while_open, worker, answer))
+        if self._plugins is not None:
+            worker.doomed = worker.started + START_PATIENCE
         return None
 
     def _become_worker(self) -> None:
@@ -313,11 +328,12 @@ class Parent:
             logger.info("worker %d is ready again (pid %d)", worker.index, worker.pid)
         worker.plugins = plugins
         worker.ready = worker.served = True
+        worker.doomed = float("inf")
 
-    def _on_lost(self, worker: Worker, fd: int) -> None:
+    def _on_lost(self, worker: Worker, fd: int, number: int) -> None:
         """Deal a connection again that a worker had no descriptor for."""
         worker.rests_until = time.monotonic() + TICK
-        sock = worker.take_back(fd)
+        sock = worker.take_back(fd) if worker.has_still(fd, number) else None
         if sock is not None:
             self._homeless.append(sock)
 
@@ -374,8 +390,8 @@ class Parent:
                 sock, _ = listener.sock.accept()
             except OSError:
                 return
-            if worker is None:
-                sock.close()
+            if worker is None:  # all of them are slow at the moment
+                self._homeless.append(sock)
             else:
                 self._deal(sock, worker)
 
@@ -390,6 +406,8 @@ class Parent:
         A worker that has nothing to do may still get the steps of another one's events.
         """
         running = [one for one in self._crew if one.process is not None]
+        if self._homeless and running and now < self._deadline:
+            return
         if not self._told_alone and not any(one.connections for one in running):
             self._told_alone = True
             self._tell_all(ALONE)

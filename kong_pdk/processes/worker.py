@@ -47,8 +47,8 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: None)
     control = Channel.of_fd(link.control)
-    mode_class = load_mode(config.mode)
     try:
+        mode_class = load_mode(config.mode)
         for fd in link.descriptors():
             os.set_inheritable(fd, True)
         mode_class.prepare(worker=dataclasses.asdict(link))
@@ -153,8 +153,7 @@ class WorkerLoop(Loop):
 
     def close(self, connection: Connection) -> None:
         """As :meth:`Loop.close`; Kong finds it closed although the parent has a duplicate."""
-        if not connection.borrowed:
-            connection.shutdown()
+        connection.shutdown()
         super().close(connection)
 
     # --- the parent ------------------------------------------------------------------------------
@@ -180,10 +179,10 @@ class WorkerLoop(Loop):
             if not self.stopping:
                 self.stop()
 
-    def _on_deal(self, number: int, fd: int = -1) -> None:
+    def _on_deal(self, fd_there: int, number: int, fd: int = -1) -> None:
         if fd < 0:
             logger.error("cannot accept connections for a moment: too many open descriptors")
-            self._tell(LOST, number)
+            self._tell(LOST, fd_there, number)
             return
         self.adopt(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd))
 
@@ -237,6 +236,8 @@ class _Questions:
                 self._channel.send((self._number, question), timeout=None)
                 while True:
                     number, answer = self._channel.receive(timeout=None).value
+                    if number is None:
+                        raise RPCError("the server's main process has too many open descriptors")
                     if number == self._number:  # else to a question that was given up
                         return answer
             except (OSError, EOFError, ValueError) as exc:

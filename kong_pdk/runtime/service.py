@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, Union
 
 from .. import _wire
 from .._codec import Connection, Dispatcher, Event, Request, encode_error, encode_result
@@ -226,8 +226,11 @@ class Service:
 
     # --- events ----------------------------------------------------------------------------------
 
-    def _refuse_event(self, request: Request, instance: Optional[Instance]) -> bytes:
+    def _refuse_event(self, request: Request, instance: Union[Instance, Exception, None]) -> bytes:
         """The answer to an event that cannot begin."""
+        if isinstance(instance, Exception):
+            log_failure(instance, "instance %s cannot be had", request.target)
+            return encode_error(request.msgid, error_text(instance))
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
             return encode_error(request.msgid, str(UnknownInstance(request.target)))
@@ -264,3 +267,7 @@ class Service:
                 pass  # Kong does not take the line: the request is refused all the same
             except HandlerExit:
                 return  # sent, or Kong is not there any more
+            except BaseException:  # a gevent.Timeout that the handler has left behind, say
+                if event.over:
+                    return
+                # Else its step has come all the same, and the next call can be made.

@@ -179,3 +179,51 @@ def rewrite(self, kong): gevent.sleep(0.05)
         turn = connection.step(turn.event_id)
         assert turn.args == ["timed out"]
         assert connection.step(turn.event_id).is_return
+
+
+# --- time-outs that handlers leave behind ---------------------------------------------------------
+
+LEAVES_TIMEOUT = """
+import gevent
+
+def access(self, kong):
+    gevent.Timeout.start_new(0.02)
+
+def rewrite(self, kong):
+    gevent.sleep(0.1)
+"""
+
+
+def test_a_timeout_that_is_left_behind_loses_no_request(kong: Kong) -> None:
+    """It goes off when its handler has ended long ago, in a greenlet that waits for work."""
+    instance, other = kong.start_author(LEAVES_TIMEOUT), kong.start_author("def log(self, k): pass")
+    with kong.connect() as connection:
+        for _ in range(3):
+            assert connection.handle_event(instance).is_return
+            turn = connection.handle_event(instance, "rewrite")  # waits beyond that time-out
+            while not turn.is_terminal:  # which may hit this one
+                turn = connection.step(turn.event_id)
+            assert connection.handle_event(other, "log").is_return
+
+
+FAILS_WITH_TIMEOUT = """
+import gevent
+
+def access(self, kong):
+    gevent.Timeout.start_new(0.02)
+    raise ValueError("on purpose")
+
+def rewrite(self, kong):
+    gevent.sleep(0.1)
+"""
+
+
+def test_a_request_is_refused_although_a_timeout_goes_off_meanwhile(kong: Kong) -> None:
+    instance = kong.start_author(FAILS_WITH_TIMEOUT)
+    with kong.connect() as one, kong.connect() as other:
+        turn = one.handle_event(instance)
+        assert turn.function == "kong.log.err"
+        assert other.handle_event(instance, "rewrite").is_return  # beyond the time-out
+        turn = other.step(turn.event_id)
+        assert (turn.function, turn.args[0]) == ("kong.response.exit", 500)
+        assert one.call("plugin.GetPluginNames")

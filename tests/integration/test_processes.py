@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -384,6 +385,48 @@ def access(self, kong):
         assert one.is_closed_by_server()
         assert other.is_closed_by_server()
         server.wait_log("is ready again")
+
+
+def test_a_worker_whose_successor_dies_at_once_is_replaced(
+    start: StartWorkers, way: tuple[str, ...], tmp_path: Path
+) -> None:
+    """It is tried again, and the other workers go on."""
+    shutil.copy(PLUGINS / "hello.py", tmp_path)
+    server = start(*way, plugins=tmp_path)
+    once = tmp_path / "once"
+    (tmp_path / "dies.py").write_text(
+        f"""
+import os
+if not os.path.exists({str(once)!r}):
+    open({str(once)!r}, "w").close()
+    os._exit(9)
+"""
+    )
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.wait_log("exit status 9, before it was ready")
+    with server.kong() as kong:
+        assert kong.call("plugin.GetPluginNames") == ["hello"]
+    server.wait_log("is ready again")
+    assert len(server.workers()) == 2
+
+
+def test_a_plugin_that_only_one_worker_can_load(prefix: Path, tmp_path: Path) -> None:
+    """Kong would let the requests of the others through."""
+    shutil.copy(PLUGINS / "hello.py", tmp_path)
+    (tmp_path / "greedy.py").write_text(
+        f"""
+import os
+os.close(os.open({str(tmp_path / "mine")!r}, os.O_CREAT | os.O_EXCL))
+version, priority, Schema = "1.0.0", 1, ()
+class Plugin:
+    def __init__(self, config): pass
+    def access(self, kong): pass
+"""
+    )
+    done = run_command(*directory_command(tmp_path, prefix, "-m", "--workers", "2"))
+    assert done.returncode == 1
+    assert "lacks plugins: greedy" in done.stderr.splitlines()[-1]
+    assert not list(prefix.iterdir())
 
 
 def test_a_worker_that_ends_itself(start: StartWorkers) -> None:

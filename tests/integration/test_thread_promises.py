@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kongwire import Connection, Kong
+from kongwire import Connection, Kong, RemoteError
 from servers import Flavour, Start, running, wait_until
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -148,3 +148,36 @@ def test_idle_threads_end(flavour: Flavour, prefix: Path) -> None:
             for connection in connections:  # those that lingered have given them back
                 turn = connection.handle_event(instance)
                 assert connection.step(turn.event_id).is_return
+
+
+RECURSES = """
+import sys
+
+def access(self, kong):
+    def down():
+        kong.request.get_headers()
+        down()
+
+    sys.setrecursionlimit(150)
+    down()
+
+def rewrite(self, kong):
+    sys.setrecursionlimit(1000)
+"""
+
+
+def test_a_handler_without_an_end_harms_nobody(start: Start) -> None:
+    """Its stack may be at an end in the middle of our own code."""
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(RECURSES)
+        with kong.connect() as connection:
+            try:
+                turn = connection.handle_event(instance)
+                while turn.function == "kong.request.get_headers":
+                    turn = connection.step(turn.event_id, {"a": ["b"]})
+                assert turn.function in ("kong.log.err", "kong.response.exit")
+            except (ConnectionError, RemoteError):
+                pass  # cut: what had arrived was lost
+        assert kong.handle_event(instance, "rewrite").is_return
+    server.stop()

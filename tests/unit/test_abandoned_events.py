@@ -11,10 +11,10 @@ import msgpack
 import pytest
 
 from kong_pdk import _wire
-from kong_pdk._codec import Connection, Request
+from kong_pdk._codec import Connection, Event, Request
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import EventAbandoned, EventEnded
-from kong_pdk.modes.threads import Mode
+from kong_pdk.modes.threads import Mode, Runner
 from kong_pdk.runtime.plugins import define_plugin
 from kong_pdk.runtime.service import Service
 from kong_pdk.server.loop import Loop
@@ -85,3 +85,40 @@ def test_an_event_is_given_up_when_the_server_stops(waiting: Mode) -> None:
     assert Plugin.unwound.wait(PATIENCE)
     assert isinstance(Plugin.told, EventAbandoned)
     assert "stops" in str(Plugin.told)
+
+
+def test_a_request_that_waits_for_a_thread_gets_one_when_another_has_ended() -> None:
+    """The last thread may be on its way out, and count still, when the request is put there."""
+    config = ServerConfig(threads=1)
+    plugin = define_plugin("mine", Plugin, "1.0.0", 1, (), "here")
+    mode = Mode(Service({"mine": plugin}, config), Loop(config), config)
+    leaving = Runner(mode, 0)
+    mode._runners.add(leaving)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.settimeout(PATIENCE)
+        connection = Connection(ours)
+        mode.route(connection, Request(_wire.CALL, 7, "plugin.GetPluginNames", []))
+        assert len(mode._queue) == 1
+        mode.ended(leaving)
+        assert msgpack.unpackb(theirs.recv(4096)) == [1, 7, None, ["mine"]]
+        mode.stop()
+        connection.close()
+    leaving.close()
+
+
+def test_a_handler_that_cannot_be_told_keeps_no_other_from_it(waiting: Mode) -> None:
+    class Broken:
+        def hand_over(self, *_: object) -> None:
+            raise OSError("no descriptor")
+
+    event = next(iter(waiting.waiting.values()))
+    others = {
+        number: Event(waiting.events, None, "access", None, 1, waiting, Broken())
+        for number in (1, 2)
+    }
+    waiting.waiting.clear()
+    waiting.waiting.update({1: others[1], event.id: event, 2: others[2]})
+    waiting.stop()
+    assert Plugin.unwound.wait(PATIENCE)
+    assert not waiting.waiting

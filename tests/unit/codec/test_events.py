@@ -419,6 +419,16 @@ def test_what_cannot_begin_is_refused(bench: Bench, phase: str, text: bytes) -> 
     assert bench.events.started == 0
 
 
+def test_an_instance_that_cannot_be_looked_for(bench: Bench) -> None:
+    def fail(number: int) -> None:
+        raise OSError(f"no {number}")
+
+    one = bench.codec.Dispatcher(
+        bench.events, {}, None, fail, lambda request, exc: str(exc).encode(), None
+    )
+    assert run(bench, one) == (b"no 8", None)
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit("no"), KeyboardInterrupt("no")])
 def test_a_handler_that_raises(bench: Bench, error: BaseException) -> None:
     def handler(event: Any) -> None:
