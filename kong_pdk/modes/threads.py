@@ -19,7 +19,7 @@ import logging
 import os
 import threading
 import time
-from typing import Optional, Union, cast
+from typing import Optional, Union
 
 from .. import _wire
 from .._codec import Connection, Request, Waiter
@@ -288,10 +288,6 @@ class Mode(BaseMode):
         return True
 
     # --- for events ------------------------------------------------------------------------------
-
-    def exchange(self, event: Event, frame: bytes) -> Request:
-        """Send a PDK call and wait, wherever its answer arrives."""
-        return cast(Request, event.runner.converse(event, frame))
 
     def converse(
         self, event: Event, frame: bytes, arrived: Union[Request, Exception, None]
