@@ -3,7 +3,8 @@
 
     python3 dev.py try       build, start the example plugin, and send a request through it
     python3 dev.py test      build and run all tests; further arguments go to pytest
-    python3 dev.py lint      ruff, its formatter, and mypy
+    python3 dev.py lint      ruff, its formatter, mypy, and whether what is generated is up to date
+    python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
@@ -88,6 +89,10 @@ def main() -> None:
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
+        run(str(BIN / "python"), "-m", "pdkgen", "--check")
+    elif command == "generate":
+        install("try,gevent,lint")
+        run(str(BIN / "python"), "-m", "pdkgen", *arguments)
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)

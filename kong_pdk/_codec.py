@@ -18,6 +18,8 @@ CODEC_API = (
     "Dispatcher",
     "Event",
     "Events",
+    "Function",
+    "Method",
     "Namespace",
     "Poller",
     "Request",
@@ -46,6 +48,8 @@ Decoder = codec.Decoder
 Dispatcher = codec.Dispatcher
 Event = codec.Event
 Events = codec.Events
+Function = codec.Function
+Method = codec.Method
 Namespace = codec.Namespace
 Poller = codec.Poller  # the compiled one needs Linux
 Request = codec.Request

@@ -5,8 +5,8 @@ Longer than most files because it is that one's twin, name by name.
 From below: :class:`Decoder` turns bytes into requests, the ``encode_*`` functions turn replies into
 bytes, :class:`Connection` does both on a socket, :class:`Poller` watches those that nobody reads,
 :class:`Waiter` and :class:`Switch` are how a handler sleeps in threads and in greenlets,
-:class:`Event` makes its PDK calls, which :class:`Namespace` puts into a tree of names, and
-:class:`Dispatcher` runs it.
+:class:`Event` makes its PDK calls, which :class:`Namespace` puts into a tree of names and
+:class:`Function` checks, and :class:`Dispatcher` runs it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import select
 import selectors
 import socket
 import threading
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional, Union
 
 from . import _wire
 from ._wakeup import drain_wakeup, open_wakeup, send_wakeup
@@ -34,6 +34,10 @@ from .exception import (
 )
 
 _READ = select.POLLIN | select.POLLHUP | select.POLLERR
+
+#: Of a function: bits of its types; least; most; the texts that are right, or with what they must
+#: begin; what containers may hold.
+Parameter = tuple[int, Optional[float], Optional[float], Union[frozenset[str], str, None], int]
 
 
 class Request:
@@ -624,17 +628,28 @@ class Events:
         first: the first id.
         step: from one id to the next.
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
+        checks: PDK calls are checked before they are sent.
+        log_level: log lines of a higher number are dropped (0: emerg, 7: debug).
 
     Attributes:
         started: how many there have been.
         ticks: counts up about once a second.
     """
 
-    __slots__ = ("_ids", "lua_style", "started", "ticks", "waiting")
+    __slots__ = ("_ids", "checks", "log_level", "lua_style", "started", "ticks", "waiting")
 
-    def __init__(self, first: int, step: int = 1, lua_style: bool = True) -> None:
+    def __init__(
+        self,
+        first: int,
+        step: int = 1,
+        lua_style: bool = True,
+        checks: bool = True,
+        log_level: int = _wire.ALL_LEVELS,
+    ) -> None:
         self._ids = itertools.count(first, step)
         self.lua_style = lua_style
+        self.checks = checks
+        self.log_level = log_level
         self.started = 0
         self.ticks = 0
         self.waiting: dict[int, Event] = {}
@@ -769,6 +784,185 @@ class Child:
 
     def __set__(self, instance: Namespace, value: Any) -> NoReturn:
         raise AttributeError("the names of the PDK cannot be set")
+
+
+class Function:
+    """A PDK function, as an attribute of its namespace.
+
+    Args:
+        name: its full name, "kong.request.get_header".
+        phases: those in which a call that fits goes out as it is.
+        parameters: what is right as it is, see :data:`Parameter`.
+        least: how many arguments it needs; more than there are parameters if each call is to be
+            settled.
+        level: of the log line that it writes; -1 if it writes none.
+        variadic: takes any number of arguments, each logged as its ``str()``.
+        result: what is done with a table that comes back: ``_wire.MAP`` and so on.
+        settle: gets the function, arguments, keyword arguments, the phase if it is none of
+            ``phases``, and whether to check; returns the arguments to send, or raises.
+        convert: rebuilds a table of the kind ``_wire.RECORD``.
+        spec: has ``doc`` and ``signature(bound)``, for help().
+    """
+
+    __slots__ = (
+        "_convert", "_least", "_parameters", "_result", "_settle", "level", "name", "phases",
+        "spec", "variadic",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        phases: frozenset[str],
+        parameters: tuple[Parameter, ...],
+        least: int,
+        level: int,
+        variadic: bool,
+        result: int,
+        settle: Callable[..., tuple[Any, ...]],
+        convert: Optional[Callable[[Any], Any]],
+        spec: Any,
+    ) -> None:
+        if len(parameters) > _wire.MAX_PARAMETERS:
+            raise ValueError(f"{name}: more than {_wire.MAX_PARAMETERS} parameters")
+        self.name = name
+        self.phases = phases
+        self._parameters = parameters
+        self._least = least
+        self.level = level
+        self.variadic = variadic
+        self._result = result
+        self._settle = settle
+        self._convert = convert
+        self.spec = spec
+
+    def __get__(self, instance: Optional[Namespace], owner: Any = None) -> Any:
+        return self if instance is None else Method(self, instance._caller)
+
+    def __call__(self, instance: Namespace, /, *args: Any, **kwargs: Any) -> Any:
+        return self.invoke(instance._caller, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<function {self.name}>"
+
+    @property
+    def __name__(self) -> str:
+        return self.name.rpartition(".")[2]
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return str(self.spec.doc)
+
+    @property
+    def __signature__(self) -> Any:
+        return self.spec.signature(False)
+
+    def fits(self, args: tuple[Any, ...]) -> bool:
+        """Whether a call with these arguments can go out as it is."""
+        if self.variadic:
+            return bool(args) and all(type(arg) in (str, bytes) for arg in args)
+        if not self._least <= len(args) <= len(self._parameters):
+            return False
+        for arg, (bits, low, high, texts, holds) in zip(args, self._parameters):
+            bit = _wire.TYPE_BITS.get(type(arg), _wire.OTHER)
+            if not bits & bit:
+                return False
+            if bit & _wire.NUMBER:
+                if (low is not None and not arg >= low) or (high is not None and not arg <= high):
+                    return False
+            elif bit & (_wire.STR | _wire.BYTES):
+                if texts is not None and not (bit == _wire.STR and _is_one_of(arg, texts)):
+                    return False
+            elif holds and bit & (_wire.DICT | _wire.LIST) and not _holds(arg, holds):
+                return False
+        return True
+
+    def invoke(self, caller: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Check a call and have it made; what :class:`Method` does when it is called."""
+        events = getattr(caller, "events", None)
+        checks = True
+        phase = getattr(caller, "phase", None)
+        if events is not None:
+            if self.level > events.log_level:
+                return (None, None) if events.lua_style else None
+            checks = events.checks
+        if checks and phase is not None and phase not in self.phases:
+            args = self._settle(self, args, kwargs, phase, True)
+        elif kwargs or ((checks or self.variadic) and not self.fits(args)):
+            args = self._settle(self, args, kwargs, None, checks)
+        result = caller.call(self.name, args)
+        if self._result == _wire.AS_IT_IS:
+            return result
+        if type(result) is tuple:
+            data = self._restore(result[0])
+            return result if data is result[0] else (data, result[1])
+        return self._restore(result)
+
+    def _restore(self, data: Any) -> Any:
+        if self._result == _wire.MAP:
+            return {} if type(data) is list and not data else data
+        if self._result == _wire.ARRAY:
+            return [] if type(data) is dict and not data else data
+        if self._result == _wire.RAW:
+            return data.encode("utf-8", _wire.ERRORS) if type(data) is str else data
+        assert self._convert is not None
+        return data if data is None else self._convert(data)
+
+
+def _is_one_of(text: str, texts: Union[frozenset[str], str]) -> bool:
+    return text.startswith(texts) if isinstance(texts, str) else text in texts
+
+
+def _holds(value: Any, holds: int) -> bool:
+    """Whether a dict or list, and what is in it, is right as it is."""
+    if type(value) is list:
+        return holds == _wire.HEADER_VALUES and all(type(item) is str for item in value)
+    for key, item in value.items():
+        if type(key) is not str:
+            return False
+        kind = type(item)
+        if kind is list:
+            for each in item:
+                if type(each) is not str and (holds == _wire.HEADERS or type(each) is not bool):
+                    return False
+        elif not _wire.TYPE_BITS.get(kind, 0) & _wire.SCALAR:
+            return False
+    return True
+
+
+class Method:
+    """A PDK function bound to what makes its calls.
+
+    Args:
+        function: what to call.
+        caller: an event, or a test's stand-in.
+    """
+
+    __slots__ = ("_caller", "function")
+
+    def __init__(self, function: Function, caller: Any) -> None:
+        self.function = function
+        self._caller = caller
+
+    def __get__(self, instance: Any, owner: Any = None) -> Method:
+        return self  # inspect takes what has this for a routine, and help() shows it as one
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function.invoke(self._caller, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<method {self.function.name}>"
+
+    @property
+    def __name__(self) -> str:
+        return self.function.__name__
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        return str(self.function.spec.doc)
+
+    @property
+    def __signature__(self) -> Any:
+        return self.function.spec.signature(True)
 
 
 class Switch:

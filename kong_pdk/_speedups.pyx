@@ -4,7 +4,7 @@
 
 Longer than most files here because each layer below calls the one above it without leaving C:
 bytes -> requests (Decoder), sleeping (Waiter, gate), sockets (Connection, Poller), values -> bytes
-(Writer), events and their dispatch (Event, Switch, Dispatcher). The pure twin is the reference for
+(Writer), events, their calls and their dispatch (Event, Function, Switch, Dispatcher). The pure twin is the reference for
 behaviour, and documents what both offer; ``tests/unit/codec`` holds the two to each other.
 """
 
@@ -16,6 +16,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove
@@ -62,6 +63,12 @@ cdef extern from *:
     """
     int MSG_NOSIGNAL
 
+cdef extern from *:
+    """
+    #define kp_new(kind, args) (((PyTypeObject *)(kind))->tp_new((PyTypeObject *)(kind), args, NULL))
+    """
+    object kp_new(object kind, object args)  # without __init__
+
 cdef extern from "_gate.h" nogil:
     void kp_gate_enter(void *who)
     int kp_gate_leave(void *who)
@@ -100,6 +107,37 @@ cdef enum:
     GOT_WRITE_ERROR = 4
     GOT_WRITE_TIMEOUT = 5
 
+# Types of arguments and what else Function wants to know; the values of _wire, held to them below.
+cdef enum:
+    STR = 1
+    BYTES = 2
+    INT = 4
+    FLOAT = 8
+    BOOL = 16
+    NONE = 32
+    DICT = 64
+    LIST = 128
+    OTHER = 256
+    NUMBER = 12
+    SCALAR = 31
+    MAX_PARAMETERS = 8
+    HEADER_VALUES = 1
+    HEADERS = 2
+    AS_IT_IS = 0
+    MAP = 1
+    ARRAY = 2
+    RAW = 4
+
+if (
+    STR, BYTES, INT, FLOAT, BOOL, NONE, DICT, LIST, OTHER, NUMBER, SCALAR, MAX_PARAMETERS,
+    HEADER_VALUES, HEADERS, AS_IT_IS, MAP, ARRAY, RAW,
+) != (
+    _wire.STR, _wire.BYTES, _wire.INT, _wire.FLOAT, _wire.BOOL, _wire.NONE, _wire.DICT, _wire.LIST,
+    _wire.OTHER, _wire.NUMBER, _wire.SCALAR, _wire.MAX_PARAMETERS, _wire.HEADER_VALUES,
+    _wire.HEADERS, _wire.AS_IT_IS, _wire.MAP, _wire.ARRAY, _wire.RAW,
+):
+    raise ImportError("the constants of _speedups.pyx and _wire.py differ")
+
 # What a waiter's thread is doing with the connection that it reads.
 cdef enum:
     READS_NONE = 0
@@ -121,6 +159,7 @@ cdef bytes CALL_METHOD = _wire.CALL_METHOD
 cdef bytes CALL_ARGS = _wire.CALL_ARGS
 cdef bytes EVENT_ID = _wire.EVENT_ID
 cdef bytes RETURN_DATA = _wire.RETURN_DATA
+cdef tuple EMPTY = ()
 
 
 @cython.freelist(64)
@@ -1362,14 +1401,21 @@ cdef class Events:
 
     cdef readonly dict waiting
     cdef readonly bint lua_style
+    cdef readonly bint checks
+    cdef readonly int log_level
     cdef public long ticks
     cdef readonly long started
     cdef int64_t following
     cdef int64_t step
 
-    def __init__(self, int64_t first, int64_t step=1, bint lua_style=True):
+    def __init__(
+        self, int64_t first, int64_t step=1, bint lua_style=True, bint checks=True,
+        int log_level=_wire.ALL_LEVELS,
+    ):
         self.waiting = {}
         self.lua_style = lua_style
+        self.checks = checks
+        self.log_level = log_level
         self.following = first
         self.step = step
 
@@ -1503,14 +1549,257 @@ cdef class Child:
 
     cdef readonly object kind
 
-    def __init__(self, kind):
+    def __init__(self, kind not None):
+        if not (isinstance(kind, type) and issubclass(kind, Namespace)):
+            raise TypeError(f"kind must be a class of namespaces, got {kind!r}")
         self.kind = kind
 
     def __get__(self, Namespace instance, owner):
-        return self if instance is None else self.kind(instance._caller)
+        if instance is None:
+            return self
+        cdef Namespace child = <Namespace>kp_new(self.kind, EMPTY)
+        child._caller = instance._caller
+        return child
 
     def __set__(self, Namespace instance, value):
         raise AttributeError("the names of the PDK cannot be set")
+
+
+cdef inline unsigned int bit_of(object value):
+    """The type of an argument as a bit, see _wire."""
+    kind = type(value)
+    if kind is str:
+        return STR
+    if kind is int:
+        return INT
+    if value is None:
+        return NONE
+    if kind is bytes:
+        return BYTES
+    if kind is dict:
+        return DICT
+    if kind is list:
+        return LIST
+    if kind is bool:
+        return BOOL
+    if kind is float:
+        return FLOAT
+    return OTHER
+
+
+cdef bint within(object number, double low, double high) except -1:
+    """Whether an exact int or float is in bounds; NaN is not."""
+    cdef int overflow = 0
+    cdef double value
+    if type(number) is float:
+        value = PyFloat_AS_DOUBLE(number)
+    else:
+        value = <double>PyLong_AsLongLongAndOverflow(number, &overflow)
+        if overflow:
+            return low == -INFINITY if overflow < 0 else high == INFINITY
+    return low <= value and value <= high
+
+
+cdef bint holds_right(object value, int holds) except -1:
+    """Whether a dict or list, and what is in it, is right as it is."""
+    if type(value) is list:
+        if holds != HEADER_VALUES:
+            return False
+        for item in <list>value:
+            if type(item) is not str:
+                return False
+        return True
+    for key, item in (<dict>value).items():
+        if type(key) is not str:
+            return False
+        if type(item) is list:
+            for each in <list>item:
+                if type(each) is not str and (holds == HEADERS or type(each) is not bool):
+                    return False
+        elif not bit_of(item) & SCALAR:
+            return False
+    return True
+
+
+cdef class Function:
+    """A PDK function, as an attribute of its namespace."""
+
+    cdef readonly str name
+    cdef readonly frozenset phases
+    cdef readonly object spec
+    cdef readonly int level
+    cdef readonly bint variadic
+    cdef int result
+    cdef Py_ssize_t least
+    cdef Py_ssize_t most
+    cdef unsigned int[8] bits  # _wire.MAX_PARAMETERS
+    cdef double[8] low
+    cdef double[8] high
+    cdef int[8] holds
+    cdef list texts
+    cdef object settle
+    cdef object convert
+
+    def __init__(
+        self, str name not None, frozenset phases not None, tuple parameters not None,
+        Py_ssize_t least, int level, bint variadic, int result, settle, convert, spec,
+    ):
+        if len(parameters) > MAX_PARAMETERS:
+            raise ValueError(f"{name}: more than {MAX_PARAMETERS} parameters")
+        self.name = name
+        self.phases = phases
+        self.least = least
+        self.most = len(parameters)
+        self.level = level
+        self.variadic = variadic
+        self.result = result
+        self.settle = settle
+        self.convert = convert
+        self.spec = spec
+        self.texts = []
+        for index, (bits, low, high, texts, holds) in enumerate(parameters):
+            self.bits[index] = bits
+            self.low[index] = -INFINITY if low is None else low
+            self.high[index] = INFINITY if high is None else high
+            self.holds[index] = holds
+            self.texts.append(texts)
+
+    def __get__(self, instance, owner):
+        if instance is None:
+            return self
+        cdef Method method = Method.__new__(Method)
+        method.function = self
+        method._caller = (<Namespace?>instance)._caller
+        return method
+
+    def __call__(self, Namespace instance not None, /, *args, **kwargs):
+        return self.invoke(instance._caller, args, kwargs)
+
+    def __repr__(self):
+        return f"<function {self.name}>"
+
+    @property
+    def __name__(self):
+        return self.name.rpartition(".")[2]
+
+    @property
+    def __doc__(self):
+        return str(self.spec.doc)
+
+    @property
+    def __signature__(self):
+        return self.spec.signature(False)
+
+    cpdef bint fits(self, tuple args) except -1:
+        """Whether a call with these arguments can go out as it is."""
+        cdef Py_ssize_t count = len(args)
+        cdef Py_ssize_t index
+        cdef unsigned int bit
+        if self.variadic:
+            for arg in args:
+                if type(arg) is not str and type(arg) is not bytes:
+                    return False
+            return count > 0
+        if count < self.least or count > self.most:
+            return False
+        for index in range(count):
+            arg = args[index]
+            bit = bit_of(arg)
+            if not self.bits[index] & bit:
+                return False
+            if bit & NUMBER:
+                # NaN is within no bounds, but without them it is a number as any other.
+                if (self.low[index] != -INFINITY or self.high[index] != INFINITY) and not within(
+                    arg, self.low[index], self.high[index]
+                ):
+                    return False
+            elif bit & (STR | BYTES):
+                texts = self.texts[index]
+                if texts is None:
+                    continue
+                if bit != STR:
+                    return False
+                if type(texts) is str:
+                    if not (<str>arg).startswith(<str>texts):
+                        return False
+                elif arg not in texts:
+                    return False
+            elif self.holds[index] and bit & (DICT | LIST):
+                if not holds_right(arg, self.holds[index]):
+                    return False
+        return True
+
+    cpdef object invoke(self, object caller, tuple args, dict kwargs):
+        """Check a call and have it made."""
+        cdef bint checks = True
+        cdef Event event = None
+        cdef Events events
+        if isinstance(caller, Event):
+            event = <Event>caller
+            events = event.events
+            phase = event.phase
+        else:
+            events = getattr(caller, "events", None)
+            phase = getattr(caller, "phase", None)
+        if events is not None:
+            if self.level > events.log_level:
+                return (None, None) if events.lua_style else None
+            checks = events.checks
+        if checks and phase is not None and phase not in self.phases:
+            args = self.settle(self, args, kwargs or {}, phase, True)
+        elif kwargs or ((checks or self.variadic) and not self.fits(args)):
+            args = self.settle(self, args, kwargs or {}, None, checks)
+        result = caller.call(self.name, args) if event is None else event.call(self.name, args)
+        if self.result == AS_IT_IS:
+            return result
+        if type(result) is tuple:
+            before = (<tuple>result)[0]
+            data = self.restore(before)
+            return result if data is before else (data, (<tuple>result)[1])
+        return self.restore(result)
+
+    cdef object restore(self, data):
+        if self.result == MAP:
+            return {} if type(data) is list and not data else data
+        if self.result == ARRAY:
+            return [] if type(data) is dict and not data else data
+        if self.result == RAW:
+            return data.encode("utf-8", _wire.ERRORS) if type(data) is str else data
+        return data if data is None else self.convert(data)
+
+
+@cython.final
+@cython.freelist(16)
+cdef class Method:
+    """A PDK function bound to what makes its calls."""
+
+    cdef readonly Function function
+    cdef object _caller
+
+    def __init__(self, Function function not None, caller):
+        self.function = function
+        self._caller = caller
+
+    def __get__(self, instance, owner):
+        return self  # inspect takes what has this for a routine, and help() shows it as one
+
+    def __call__(self, *args, **kwargs):
+        return self.function.invoke(self._caller, args, kwargs)
+
+    def __repr__(self):
+        return f"<method {self.function.name}>"
+
+    @property
+    def __name__(self):
+        return self.function.__name__
+
+    @property
+    def __doc__(self):
+        return str(self.function.spec.doc)
+
+    @property
+    def __signature__(self):
+        return self.function.spec.signature(True)
 
 
 @cython.final

@@ -8,6 +8,9 @@ byte by byte and leaves all others to :func:`decode_request`, which is all that 
 
 from __future__ import annotations
 
+import enum
+import numbers
+from collections.abc import Mapping
 from typing import Any, Union, cast
 
 import msgpack
@@ -29,6 +32,35 @@ STEPS = (STEP, STEP_ERROR)
 METHOD_HANDLE_EVENT = "plugin.HandleEvent"
 METHOD_STEP_PREFIX = "plugin.Step"
 METHOD_STEP_ERROR = "plugin.StepError"
+
+# Types of arguments, as bits of what a parameter takes as it is. What has another type, or is out
+# of bounds, is left to ``pdk/checks.py``, which converts it or says what is wrong.
+STR, BYTES, INT, FLOAT, BOOL, NONE, DICT, LIST, OTHER = (1 << bit for bit in range(9))
+NUMBER = INT | FLOAT
+SCALAR = STR | BYTES | NUMBER | BOOL
+ANY = (OTHER << 1) - 1
+TYPE_BITS: dict[type, int] = {
+    str: STR, bytes: BYTES, int: INT, float: FLOAT, bool: BOOL, type(None): NONE, dict: DICT,
+    list: LIST,
+}  # fmt: skip
+
+#: Most parameters of a function, but for one that takes any number.
+MAX_PARAMETERS = 8
+
+# What the containers of an argument may hold.
+HEADER_VALUES = 1  # a list of strings
+HEADERS = 2  # a dict of strings to scalars or such lists
+QUERY = 3  # a dict of strings to scalars or lists of strings and booleans
+
+# Tables that a function returns. Lua has one kind of table, so an empty map arrives as a list.
+AS_IT_IS = 0
+MAP = 1
+ARRAY = 2
+RECORD = 3  # a map whose members are looked at too
+RAW = 4  # no table, but bytes; Kong 2.8 sends them as a string
+
+#: Level of a log line that is never dropped: that of debug, the last one.
+ALL_LEVELS = 7
 
 # Pieces of replies, between which the values stand.
 REPLY_HEAD = b"\x94\x01"  # [1, msgid
@@ -162,7 +194,24 @@ def decode_request(data: Union[bytes, bytearray, memoryview]) -> tuple[int, int,
 
 def new_packer() -> msgpack.Packer:
     """A packer with the settings of the wire: ``str`` as str, ``bytes`` as bin."""
-    return msgpack.Packer(use_bin_type=True, unicode_errors=ERRORS, autoreset=True)
+    return msgpack.Packer(
+        use_bin_type=True, unicode_errors=ERRORS, autoreset=True, default=_plain_form
+    )
+
+
+def _plain_form(value: Any) -> Any:
+    """What MessagePack can carry in place of a value that it cannot."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, int):  # msgpack asks about those above 64 bits too
+        raise OverflowError(f"an integer of {value.bit_length()} bits is too large")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise TypeError(f"there is no such type as {type(value).__name__} in MessagePack")
 
 
 # These values are packed without a line of Python running, so that threads can share a packer for
@@ -195,10 +244,16 @@ def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:
     return b"".join(parts)
 
 
+#: Names of the parameters of each function, for errors.
+parameter_names: dict[str, tuple[str, ...]] = {}
+
+
 def argument_error(function: str, index: int, value: Any, exc: Exception) -> ArgumentError:
     """The error for an argument that MessagePack cannot carry."""
+    names = parameter_names.get(function, ())
+    which = names[index] if index < len(names) else f"argument {index + 1}"
     return ArgumentError(
-        f"{function}: argument {index + 1}, of type {type(value).__name__}, cannot be sent to "
+        f"{function}: {which}, of type {type(value).__name__}, cannot be sent to "
         f"Kong: {exc or type(exc).__name__} (strings, bytes, numbers up to 64 bits, booleans, "
         f"None, lists, tuples and dicts of these can)"
     )

@@ -21,7 +21,7 @@ from typing import Any, Callable, NoReturn, Optional, TextIO
 
 from . import __version__
 from ._codec import is_compiled
-from .config import DEFAULT_PREFIX, MAX_WORKERS, START_METHODS, ServerConfig
+from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, START_METHODS, ServerConfig
 from .exception import ConfigError, KongPDKError
 from .runtime.plugins import Plugin, load_directory, plugin_of_class
 
@@ -156,6 +156,15 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="PDK calls return data and raise PDKException, in place of (data, err)",
     )  # fmt: skip
     parser.add_argument(
+        "--no-pdk-checks", action="store_false", dest="pdk_checks",
+        help="send PDK calls as they are; what Kong would not take then ends the event in Kong",
+    )  # fmt: skip
+    parser.add_argument(
+        "--kong-log-level", choices=LEVELS, default=ServerConfig.kong_log_level,
+        help="drop the lines that plugins log below this level, without asking Kong "
+        "(default: %(default)s, everything is sent)",
+    )  # fmt: skip
+    parser.add_argument(
         "--announce-pid", action="store_true",
         help="tell Kong this server's pid on each connection, so that it drops the instances of a "
         "former one at once (not needed: ids are never used again)",
@@ -271,6 +280,8 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         start_method=args.start_method or START_METHODS[0],
         listen_queue_size=args.listen_queue_size,
         lua_style=args.lua_style,
+        pdk_checks=args.pdk_checks,
+        kong_log_level=args.kong_log_level,
         announce_pid=args.announce_pid,
     )
 

@@ -17,6 +17,9 @@ MODES = {
 #: How worker processes are made: a new Python, or a copy of the parent.
 START_METHODS = ("spawn", "fork")
 
+#: Levels of Kong's log lines, the gravest first (nginx: ngx_log.h).
+LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+
 #: Most worker processes of one server; the ids of events have room for so many.
 MAX_WORKERS = 1024
 
@@ -36,6 +39,8 @@ class ServerConfig:
         socket_names: names of the sockets under the prefix; each is served.
         listen_queue_size: connections that the kernel holds until they are accepted.
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
+        pdk_checks: PDK calls are checked before they are sent.
+        kong_log_level: one of :data:`LEVELS`; lines that a plugin logs below it are dropped.
         mode: one of :data:`MODES`.
         workers: processes that run plugin code; 0: this process does it itself.
         start_method: how worker processes are made, one of :data:`START_METHODS`.
@@ -54,6 +59,8 @@ class ServerConfig:
     socket_names: tuple[str, ...] = ("python_pluginserver.sock", "python_pluginserver.socket")
     listen_queue_size: int = 4096
     lua_style: bool = True
+    pdk_checks: bool = True
+    kong_log_level: str = "debug"
     mode: str = "threads"
     workers: int = 0
     start_method: str = "spawn"
@@ -79,6 +86,10 @@ class ServerConfig:
             )
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.kong_log_level not in LEVELS:
+            raise ConfigError(
+                f"kong_log_level must be one of {', '.join(LEVELS)}, got {self.kong_log_level!r}"
+            )
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers must be 0 to {MAX_WORKERS}, got {self.workers}")
         if self.start_method not in START_METHODS:

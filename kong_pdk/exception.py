@@ -4,7 +4,14 @@
 
     KongPDKError                      base of all that the package raises
     ├── PDKException                  a PDK call failed; what plugin authors catch
-    │   ├── ArgumentError             an argument cannot be sent to Kong (also TypeError)
+    │   ├── CallError                 a PDK call was not made, because Kong would not take it
+    │   │   ├── ArgumentError         an argument is missing, too many, of a wrong type, or cannot
+    │   │   │                         be sent (also TypeError)
+    │   │   ├── ArgumentValueError    an argument has a value that Kong does not take (also
+    │   │   │                         ValueError)
+    │   │   └── PhaseError            Kong does not take the call in this phase (also ValueError)
+    │   ├── UnreachableError          Kong has it, but plugin servers cannot use it (also
+    │   │                             AttributeError)
     │   └── EventEnded                a PDK call after the end of its event (also RuntimeError)
     ├── PluginError                   not a plugin that Kong could use (also ValueError)
     ├── ConfigError                   an option of the server makes no sense (also ValueError)
@@ -27,6 +34,8 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "ArgumentValueError",
+    "CallError",
     "ConfigError",
     "ConnectionClosed",
     "EventAbandoned",
@@ -37,6 +46,7 @@ __all__ = [
     "MessageTooLarge",
     "NestingTooDeep",
     "PDKException",
+    "PhaseError",
     "PluginError",
     "PluginServerException",
     "ProtocolError",
@@ -44,6 +54,7 @@ __all__ = [
     "ReplyLost",
     "ResponseSent",
     "UnknownInstance",
+    "UnreachableError",
     "WorkerError",
 ]
 
@@ -60,8 +71,24 @@ class PDKException(KongPDKError):
     """A PDK call failed. With ``--no-lua-style`` this is how a plugin learns of it."""
 
 
-class ArgumentError(PDKException, TypeError):
-    """An argument of a PDK call cannot be sent to Kong; the call was not made."""
+class CallError(PDKException):
+    """A PDK call was not made: Kong would have ended the event over it, without an answer."""
+
+
+class ArgumentError(CallError, TypeError):
+    """An argument of a PDK call is missing, is one too many, has a wrong type or cannot be sent."""
+
+
+class ArgumentValueError(CallError, ValueError):
+    """An argument of a PDK call has a value that Kong does not take."""
+
+
+class PhaseError(CallError, ValueError):
+    """Kong does not take this PDK call in the phase of the event; the text names where it does."""
+
+
+class UnreachableError(PDKException, AttributeError):
+    """Kong's PDK has this name, but no plugin server can use it; the text says why."""
 
 
 class EventEnded(PDKException, RuntimeError):

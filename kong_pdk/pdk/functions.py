@@ -1,73 +1,174 @@
-"""The functions of Kong's PDK that a plugin server can reach, by their place in its tree.
-
-Names are those of Kong 2.8 to 3.10 (Kong: kong/pdk/); consumer groups and jwe are those of Kong
-Enterprise.
-"""
+"""What is known of each PDK function, as ``_table.py`` lists it, and lookups in that."""
 
 from __future__ import annotations
 
-#: Namespace to the names in it.
-NAMESPACES: dict[str, str] = {
-    "kong": "log",
-    "kong.client": (
-        "authenticate authenticate_consumer_group_by_consumer_id get_consumer get_consumer_group "
-        "get_consumer_groups get_credential get_forwarded_ip get_forwarded_port get_ip get_port "
-        "get_protocol load_consumer set_authenticated_consumer_group "
-        "set_authenticated_consumer_groups"
-    ),
-    "kong.client.tls": (
-        "disable_session_reuse get_full_client_certificate_chain request_client_certificate "
-        "set_client_verify"
-    ),
-    "kong.cluster": "get_id",
-    "kong.configuration": "remove_sensitive",
-    "kong.ctx.shared": "get set",
-    "kong.enterprise_edition.jwe": "decode decrypt encrypt",
-    "kong.ip": "is_trusted",
-    "kong.log": (
-        "alert crit debug deprecation emerg err info inspect notice serialize set_format "
-        "set_serialize_value trace warn"
-    ),
-    "kong.log.inspect": "off on",
-    "kong.nginx": (
-        "get_ctx get_statistics get_subsystem get_tls1_version_str get_var req_start_time set_ctx"
-    ),
-    "kong.node": "get_hostname get_id get_memory_stats",
-    "kong.plugin": "get_id",
-    "kong.request": (
-        "get_body get_forwarded_host get_forwarded_path get_forwarded_port "
-        "get_forwarded_prefix get_forwarded_scheme get_header get_headers get_host "
-        "get_http_version get_method get_path get_path_with_query get_port get_query "
-        "get_query_arg get_raw_body get_raw_path get_raw_query get_scheme get_start_time "
-        "get_uri_captures"
-    ),
-    "kong.response": (
-        "add_header clear_header error exit get_header get_headers get_raw_body get_source "
-        "get_status set_header set_headers set_raw_body set_status"
-    ),
-    "kong.router": "get_route get_service",
-    "kong.service": (
-        "set_retries set_target set_timeouts set_tls_verify set_tls_verify_depth set_upstream"
-    ),
-    "kong.service.request": (
-        "add_header clear_header clear_query_arg disable_tls enable_buffering enable_tls "
-        "set_body set_header set_headers set_method set_path set_query set_raw_body "
-        "set_raw_query set_scheme"
-    ),
-    "kong.service.response": "get_body get_header get_headers get_raw_body get_status",
-    "kong.table": "clear merge new",
-    "kong.telemetry": "log",
-    "kong.vault": "flush get init_worker is_reference parse_reference update warmup",
-}
+from dataclasses import dataclass, field
+from typing import Any, Callable, Optional, Union
 
-#: Every full name.
-FUNCTIONS = frozenset(
-    f"{namespace}.{name}" for namespace, names in NAMESPACES.items() for name in names.split()
-)
+from .. import _wire
 
-#: Functions that write their arguments to the log, whatever they are.
-LOGGING = frozenset((
-    "kong.log", "kong.log.alert", "kong.log.crit", "kong.log.debug", "kong.log.deprecation",
-    "kong.log.emerg", "kong.log.err", "kong.log.info", "kong.log.inspect", "kong.log.notice",
-    "kong.log.trace", "kong.log.warn",
-))  # fmt: skip
+#: Phases in which Kong calls a plugin server (Kong: kong/runloop/plugin_servers/).
+PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
+
+#: Kinds of parameters: the types that are right as they are, what containers may hold, and how an
+#: error names what is expected.
+KINDS: dict[str, tuple[int, int, str]] = {
+    "string": (_wire.STR | _wire.BYTES, 0, "a string"),
+    "number": (_wire.NUMBER, 0, "a number"),
+    "integer": (_wire.INT, 0, "an integer"),
+    "boolean": (_wire.BOOL, 0, "a boolean"),
+    "table": (_wire.DICT | _wire.LIST, 0, "a dict or list"),
+    "body": (
+        _wire.STR | _wire.BYTES | _wire.DICT | _wire.LIST, 0, "a string, bytes, a dict or a list",
+    ),
+    "header": (
+        _wire.SCALAR | _wire.LIST, _wire.HEADER_VALUES,
+        "a string, a number, a boolean or a list of strings",
+    ),
+    "line": (_wire.SCALAR, 0, "a string, a number or a boolean; one call for each line"),
+    "headers": (
+        _wire.DICT, _wire.HEADERS,
+        "a dict of names to strings, numbers, booleans or lists of strings",
+    ),
+    "query": (
+        _wire.DICT, _wire.QUERY,
+        "a dict of names to strings, numbers, booleans or lists of strings and booleans",
+    ),
+    "any": (_wire.ANY, 0, "anything that can be sent"),
+}  # fmt: skip
+
+#: Shapes of results that are no record.
+SHAPES = {"": _wire.AS_IT_IS, "map": _wire.MAP, "list": _wire.ARRAY, "bytes": _wire.RAW}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a PDK function.
+
+    Attributes:
+        name: for keyword arguments.
+        kind: one of :data:`KINDS`.
+        optional: may be left out, or None.
+        default: what Kong takes for one that is left out.
+        low: least value of a number.
+        high: greatest value of a number.
+        choices: the texts that Kong takes; any if there are none.
+        begins: with what a text must begin.
+    """
+
+    name: str
+    kind: str
+    optional: bool = False
+    default: Any = None
+    low: Optional[int] = None
+    high: Optional[int] = None
+    choices: tuple[str, ...] = ()
+    begins: str = ""
+
+    @property
+    def plain(self) -> tuple[int, Optional[float], Optional[float], Any, int]:
+        """What the codec's ``Function`` takes for right."""
+        bits, holds, _ = KINDS[self.kind]
+        if self.optional:
+            bits |= _wire.NONE
+        texts: Union[frozenset[str], str, None] = frozenset(self.choices) or self.begins or None
+        return bits, self.low, self.high, texts, holds
+
+
+@dataclass(frozen=True)
+class FunctionSpec:
+    """One PDK function.
+
+    Attributes:
+        name: its full name.
+        phases: those in which Kong takes it.
+        params: in their order.
+        returns: its type in Python, without Lua style's error.
+        shape: of what comes back: "map", "list", the name of a record, "bytes", or "".
+        level: of the log line that it writes, 0 (emerg) to 7 (debug), as nginx
+            counts them; -1 if it writes none.
+        variadic: takes any number of anything, and logs it.
+        rule: a check of the arguments together, by its name in ``checks.py``.
+        step: the method of the call with which Kong sends the result.
+        doc: what help() shows.
+    """
+
+    name: str
+    phases: tuple[str, ...]
+    params: tuple[Parameter, ...] = ()
+    returns: str = "None"
+    shape: str = ""
+    level: int = -1
+    variadic: bool = False
+    rule: str = ""
+    step: str = "plugin.Step"
+    doc: str = field(default="", repr=False)
+
+    @property
+    def least(self) -> int:
+        """How many arguments must be given."""
+        return sum(not parameter.optional for parameter in self.params)
+
+    def signature(self, bound: bool) -> Any:
+        """An ``inspect.Signature``, without ``self`` if bound."""
+        import inspect  # takes a while to import, and only help() and editors ask
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        params = [] if bound else [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+        if self.variadic:
+            params.append(inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL))
+        for one in self.params:
+            default = one.default if one.optional else inspect.Parameter.empty
+            params.append(inspect.Parameter(one.name, kind, default=default))
+        return inspect.Signature(params)
+
+
+#: Makes of a member what its declared type says, by shape.
+Restore = Callable[[Any], Any]
+
+
+def _as_map(value: Any) -> Any:
+    return {} if value == [] else value
+
+
+def _as_list(value: Any) -> Any:
+    return [] if value == {} else value
+
+
+def restorer(shape: str, records: dict[str, dict[str, str]]) -> Restore:
+    """What makes an empty table of a result, or of a record's field, what its type says.
+
+    Args:
+        shape: as :attr:`FunctionSpec.shape`; "list of X" and "map of X" go one level down.
+        records: shapes of the fields that need it, by record.
+    """
+    if shape == "map":
+        return _as_map
+    if shape == "list":
+        return _as_list
+    for prefix, outer in (("list of ", _as_list), ("map of ", _as_map)):
+        if shape.startswith(prefix):
+            return _restore_each(outer, restorer(shape[len(prefix) :], records))
+    fields = {name: restorer(inner, records) for name, inner in records[shape].items()}
+
+    def restore(value: Any) -> Any:
+        value = _as_map(value)
+        if type(value) is dict:
+            for name, inner in fields.items():
+                if name in value:
+                    value[name] = inner(value[name])
+        return value
+
+    return restore
+
+
+def _restore_each(outer: Restore, inner: Restore) -> Restore:
+    def restore(value: Any) -> Any:
+        value = outer(value)
+        if type(value) is list:
+            return [inner(each) for each in value]
+        if type(value) is dict:
+            return {key: inner(each) for key, each in value.items()}
+        return value
+
+    return restore

@@ -1,23 +1,18 @@
-"""The name that plugins use for annotations::
+"""The PDK in Lua style, for annotations::
 
     import kong_pdk.pdk.kong as kong
 
     class Plugin:
         def access(self, kong: kong.kong): ...
 
-Nothing else is meant to be imported from here.
+``kong`` is the root that a handler gets, the other names are the classes of what lies below it.
+Calls return ``(data, err)``. :mod:`kong_pdk.pdk.python_style` has the same names for a server that
+runs with ``--no-lua-style``. The types are in ``kong.pyi``.
 """
 
 from __future__ import annotations
 
-from .proxy import Namespace
+from .proxy import ITEMS, NAMESPACES, class_name, namespace_class
 
-
-class kong(Namespace):
-    """The root of the PDK, as a handler gets it: ``kong.request.get_header("host")``."""
-
-    __slots__ = ()
-    _path = "kong"
-
-
-__all__ = ["kong"]
+__all__ = [class_name(path) for path in sorted({*NAMESPACES, *ITEMS})]
+globals().update((class_name(path), namespace_class(path)) for path in {*NAMESPACES, *ITEMS})

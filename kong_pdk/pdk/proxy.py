@@ -1,29 +1,42 @@
 """What a handler gets as ``kong``: one object per event, whose methods make PDK calls.
 
-A class is made for each namespace of the PDK when the first server starts, with a method for each
-function. So an attribute chain such as ``kong.service.request.set_header`` is plain attribute
-access, and nothing but the call at its end goes to Kong.
+A class is made for each namespace of the PDK when the first server starts, with an attribute for
+each function. So a chain such as ``kong.service.request.set_header`` is plain attribute access in
+the codec's types, and nothing but the call at its end goes to Kong.
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-from typing import Any, Callable, Protocol, cast
+from typing import Any, Callable, Optional, Protocol, cast
 
-from .. import _codec
-from .._codec import Child
-from .functions import FUNCTIONS, LOGGING, NAMESPACES
-
-#: Types that a log line carries as they are; everything else goes as its ``str()``.
-_LOGGED_AS_IS = (str, int, float, bytes)
+from .. import _codec, _wire
+from .._codec import Child, Function
+from ..exception import PDKException, UnreachableError
+from ._table import FUNCTIONS, RECORDS, UNREACHABLE
+from .checks import RULE_PHASES, settle
+from .functions import SHAPES, FunctionSpec, restorer
 
 
 class Caller(Protocol):
-    """Whatever can make PDK calls: an event, or a test's stand-in."""
+    """Whatever can make PDK calls: an event, or a test's stand-in.
+
+    It may have a ``phase``, which the calls are checked against, and ``events``, whose settings say
+    how calls are checked and returned.
+    """
 
     def call(self, function: str, args: tuple[Any, ...]) -> Any:
         """Have Kong run the PDK function of that full name."""
+
+
+#: Every function by its full name.
+SPECS: dict[str, FunctionSpec] = {spec.name: spec for spec in FUNCTIONS}
+
+#: Full names of all namespaces.
+NAMESPACES = frozenset(
+    name.rsplit(".", depth)[0] for name in SPECS for depth in range(1, name.count(".") + 1)
+)
 
 
 class Namespace(_codec.Namespace):
@@ -35,56 +48,134 @@ class Namespace(_codec.Namespace):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # Python itself asks for such names
             raise AttributeError(name)
-        raise AttributeError(_explain(self._path, name))
+        full = f"{self._path}.{name}"
+        if full in UNREACHABLE:
+            raise UnreachableError(
+                f"{full} cannot be used from a plugin server: {UNREACHABLE[full]}"
+            )
+        raise AttributeError(_explain(full))
 
     def __repr__(self) -> str:
         return f"<{self._path}>"
 
 
-def _explain(path: str, name: str) -> str:
-    full = f"{path}.{name}"
-    known = sorted(FUNCTIONS | set(NAMESPACES))
+def _explain(full: str) -> str:
+    known = sorted({*SPECS, *NAMESPACES})
     close = difflib.get_close_matches(full, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"there is no {full} in Kong's PDK{hint}"
 
 
-def _method(function: str) -> Callable[..., Any]:
-    if function in LOGGING:
+class Items(Namespace):
+    """Values of Kong's by name, as Python's mappings give them; each access is a PDK call."""
 
-        def method(self: Namespace, *args: Any) -> Any:
-            return self._caller.call(
-                function,
-                tuple([arg if isinstance(arg, _LOGGED_AS_IS) else str(arg) for arg in args]),
-            )
-    else:
+    __slots__ = ()
+    _get = ""  # full names of the functions
+    _set: Optional[str] = None
 
-        def method(self: Namespace, *args: Any) -> Any:
-            return self._caller.call(function, args)
+    def __getitem__(self, key: str) -> Any:
+        """The value of that name, bare in both styles.
 
-    method.__name__ = method.__qualname__ = function.rpartition(".")[2]
-    method.__doc__ = f"Call {function}."
-    return method
+        Raises:
+            KeyError: there is none.
+            PDKException: Kong reports a failure.
+        """
+        value = self._call(self._get, key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __contains__(self, key: str) -> bool:
+        return self._call(self._get, key) is not None
+
+    def _call(self, function: str, *args: Any) -> Any:
+        result = _function(function).invoke(self._caller, args, {})
+        if type(result) is not tuple:
+            return result
+        data, err = result
+        if err is not None:
+            raise PDKException(f"{function}: {err}")
+        return data
+
+    __iter__ = None  # Kong has no list of the names; without this Python would try numbers
 
 
-def _namespace_class(path: str, base: type[Namespace] = Namespace) -> type[Namespace]:
-    members: dict[str, Any] = {"__slots__": (), "_path": path}
-    if path in FUNCTIONS:  # kong.log is a function and holds functions
-        members["__call__"] = _method(path)
-    for name in NAMESPACES.get(path, "").split():
-        members[name] = _method(f"{path}.{name}")
-    prefix = path + "."
-    for other in NAMESPACES:
-        if other.startswith(prefix):
-            name = other[len(prefix) :].partition(".")[0]
-            if name not in members or not isinstance(members[name], Child):
-                members[name] = Child(_namespace_class(prefix + name))
-    return type(path.rpartition(".")[2], (base,), members)
+class MutableItems(Items):
+    """Such values that can be set; None and ``del`` remove one."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        assert self._set is not None
+        self._call(self._set, key, value)
+
+    def __delitem__(self, key: str) -> None:
+        """Remove the value of that name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        self[key]
+        self[key] = None
+
+
+#: Places with access by item: class, and the functions that it calls.
+ITEMS: dict[str, tuple[type[Items], str, Optional[str]]] = {
+    "kong.ctx.shared": (MutableItems, "kong.ctx.shared.get", "kong.ctx.shared.set"),
+    "kong.nginx.ctx": (MutableItems, "kong.nginx.get_ctx", "kong.nginx.set_ctx"),
+    "kong.nginx.var": (Items, "kong.nginx.get_var", None),
+}
 
 
 @functools.cache
+def _function(name: str) -> Function:
+    """The codec's object for a function."""
+    spec = SPECS[name]
+    _wire.parameter_names[name] = tuple(parameter.name for parameter in spec.params)
+    shape = SHAPES.get(spec.shape, _wire.RECORD)
+    asked = RULE_PHASES.get(spec.rule, frozenset(spec.phases)) if spec.rule else frozenset()
+    return Function(
+        spec.name,
+        frozenset(spec.phases) - asked,
+        tuple(parameter.plain for parameter in spec.params),
+        spec.least if asked < frozenset(spec.phases) else len(spec.params) + 1,
+        spec.level,
+        spec.variadic,
+        shape,
+        settle,
+        restorer(spec.shape, RECORDS) if shape == _wire.RECORD else None,
+        spec,
+    )
+
+
+def class_name(path: str) -> str:
+    """The class of a namespace, "ServiceRequest" for "kong.service.request"."""
+    words = path.replace("_", ".").split(".")[1:]
+    return "".join(word[:1].upper() + word[1:] for word in words) or "kong"
+
+
+@functools.cache
+def namespace_class(path: str) -> type[Namespace]:
+    """The class of a namespace, with everything in it."""
+    base: type[Namespace] = Namespace
+    members: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": "kong_pdk.pdk.kong",
+        "__doc__": f"{path} of Kong's PDK.",
+        "_path": path,
+    }
+    if path in ITEMS:
+        base, members["_get"], members["_set"] = ITEMS[path]
+    if path in SPECS:  # kong.log is a function and holds functions
+        members["__call__"] = _function(path)
+    prefix = path + "."
+    for name in sorted({*SPECS, *NAMESPACES, *ITEMS}):
+        if name.startswith(prefix) and "." not in (last := name[len(prefix) :]):
+            space = name in NAMESPACES or name in ITEMS
+            members[last] = Child(namespace_class(name)) if space else _function(name)
+    return type(class_name(path), (base,), members)
+
+
 def root_class() -> Callable[[Caller], Any]:
     """The class of the ``kong`` that a handler gets; called with an event or the like."""
-    from .kong import kong
-
-    return cast("Callable[[Caller], Any]", _namespace_class("kong", kong))
+    return cast("Callable[[Caller], Any]", namespace_class("kong"))

@@ -13,7 +13,7 @@ import secrets
 from typing import Protocol, Union
 
 from .._codec import Event, Events, Request
-from ..config import ServerConfig
+from ..config import LEVELS, ServerConfig
 from .instances import ID_BITS
 
 __all__ = ["Event", "Events", "Mode", "new_events"]
@@ -45,4 +45,5 @@ def new_events(config: ServerConfig, index: int = 0, stride: int = 1) -> Events:
         stride: how many processes there can be.
     """
     first = (secrets.randbits(ID_BITS) // stride + 1) * stride + index
-    return Events(first, stride, config.lua_style)
+    level = LEVELS.index(config.kong_log_level)
+    return Events(first, stride, config.lua_style, config.pdk_checks, level)

@@ -93,7 +93,11 @@ def test_same_signatures(both: Both, name: str) -> None:
     assert parameters(compiled) == parameters(pure)
 
 
-@pytest.mark.parametrize("name", _codec.CODEC_API)
+#: Their instances have the documentation of a PDK function, so the class has none of its own.
+DOCUMENTED_BY_INSTANCE = {"Function", "Method"}
+
+
+@pytest.mark.parametrize("name", sorted(set(_codec.CODEC_API) - DOCUMENTED_BY_INSTANCE))
 def test_same_documentation(both: Both, name: str) -> None:
     compiled, pure = (getattr(module, name) for module in both)
     first = [inspect.getdoc(each).partition("\n")[0] for each in (compiled, pure)]

@@ -1,0 +1,375 @@
+"""PDK calls that are not plainly right: converted where Kong would take them, else refused.
+
+A Lua error in a PDK function ends the event inside Kong without a word to the plugin, and with
+status 500 for the client. So what would raise there raises here, in the handler. The codec's
+``Function`` lets everything pass that is plainly right; :func:`settle` gets the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import math
+import numbers
+import uuid
+from collections.abc import Mapping
+from typing import Any, Callable, NoReturn, Optional
+
+from .._codec import Function
+from ..exception import ArgumentError, ArgumentValueError, PhaseError
+from .functions import KINDS, PHASES, FunctionSpec, Parameter
+
+#: Longest text that an error shows of an argument, characters.
+SHOWN = 40
+
+
+def settle(
+    function: Function, args: tuple[Any, ...], kwargs: dict[str, Any], phase: Optional[str],
+    checked: bool,
+) -> tuple[Any, ...]:  # fmt: skip
+    """Make the arguments of a call what can be sent.
+
+    Args:
+        function: what is called.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        phase: the event's, if the function cannot be called in it, or a rule looks at it.
+        checked: whether the arguments are checked, or only put in order.
+
+    Returns:
+        The arguments in the order of the parameters.
+
+    Raises:
+        PhaseError: Kong does not take the call in ``phase``.
+        ArgumentError: an argument is missing, is one too many, or has the wrong type.
+        ArgumentValueError: an argument has a value that Kong does not take.
+    """
+    spec: FunctionSpec = function.spec
+    if phase is not None and phase not in spec.phases:
+        allowed = ", ".join(each for each in PHASES if each in spec.phases)
+        raise PhaseError(f"{spec.name} cannot be called in the {phase} phase, only in: {allowed}")
+    if spec.variadic:
+        return _texts(spec, args, kwargs)
+    if kwargs:
+        args = _in_order(spec, args, kwargs)
+    if not checked:
+        return args
+    if len(args) > len(spec.params):
+        _refuse_count(spec, len(args))
+    for parameter in spec.params[len(args) :]:
+        if not parameter.optional:
+            raise ArgumentError(f"{spec.name}: {parameter.name} is missing; {_usage(spec)}")
+    settled = tuple(
+        [_accept(spec, parameter, value) for parameter, value in zip(spec.params, args)]
+    )
+    if spec.rule:
+        RULES[spec.rule](spec, phase, *settled)
+    return settled
+
+
+# --- the call as a whole --------------------------------------------------------------------------
+
+
+def _refuse_count(spec: FunctionSpec, given: int) -> NoReturn:
+    most = len(spec.params)
+    takes = {0: "no argument", 1: "one argument"}.get(most, f"{most} arguments at the most")
+    raise ArgumentError(f"{spec.name} takes {takes}, got {given}; {_usage(spec)}")
+
+
+def _usage(spec: FunctionSpec) -> str:
+    shown = []
+    for one in spec.params:
+        shown.append(f"{one.name}={one.default!r}" if one.optional else one.name)
+    return f"it is called as {spec.name}({', '.join(shown)})"
+
+
+def _in_order(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """Positional arguments for keyword ones; what is left out in between is None, Kong's nil."""
+    names = [parameter.name for parameter in spec.params]
+    for name in kwargs:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            raise ArgumentError(f"{spec.name} has no argument {name!r}{hint}; {_usage(spec)}")
+    for name in names[: len(args)]:
+        if name in kwargs:
+            raise ArgumentError(f"{spec.name}: {name} is given twice; {_usage(spec)}")
+    last = max(names.index(name) for name in kwargs)
+    ordered = list(args)
+    for parameter in spec.params[len(args) : last + 1]:
+        if parameter.name not in kwargs and not parameter.optional:
+            raise ArgumentError(f"{spec.name}: {parameter.name} is missing; {_usage(spec)}")
+        ordered.append(kwargs.get(parameter.name))
+    return tuple(ordered)
+
+
+def _texts(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What a log function sends: the text of each argument."""
+    if kwargs:
+        raise ArgumentError(f"{spec.name} takes no keyword arguments, got {', '.join(kwargs)}")
+    if not args:
+        raise ArgumentError(f"{spec.name}: there is nothing to log; give it at least one argument")
+    texts: list[Any] = []
+    for index, value in enumerate(args):
+        if type(value) is str or isinstance(value, (bytes, bytearray)):
+            texts.append(value)
+        elif spec.rule == "deprecation" and isinstance(value, Mapping) and index == len(args) - 1:
+            texts.append(dict(value))  # says since when, and until when
+        else:
+            try:
+                texts.append(str(value))
+            except Exception as exc:
+                raise ArgumentError(
+                    f"{spec.name}: argument {index + 1}, of type {type(value).__name__}, has no "
+                    f"text: its __str__ raised {type(exc).__name__}"
+                ) from exc
+    return tuple(texts)
+
+
+# --- one argument ---------------------------------------------------------------------------------
+
+
+def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
+    """The value to send for an argument.
+
+    Raises:
+        ArgumentError: it has the wrong type.
+        ArgumentValueError: Kong does not take this value.
+    """
+    if value is None and parameter.optional:
+        return None
+    if isinstance(value, enum.Enum):
+        value = value.value
+    accepted, problem = _KINDS[parameter.kind](value)
+    if problem is not None:
+        where = f"{spec.name}: {parameter.name}"
+        raise ArgumentError(f"{where} must be {problem}, got {_shown(value)}{_advice(value)}")
+    if parameter.low is not None or parameter.high is not None:
+        _check_bounds(spec, parameter, accepted)
+    if parameter.choices or parameter.begins:
+        _check_text(spec, parameter, accepted)
+    return accepted
+
+
+def _shown(value: Any) -> str:
+    """A value as an error shows it; containers may hold secrets, and get a type and a length."""
+    kind = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, (bool, int, float)):
+        return f"{value!r} ({kind})"
+    if isinstance(value, str):
+        text = value if len(value) <= SHOWN else value[:SHOWN] + "..."
+        return f"{text!r} ({kind})"
+    if isinstance(value, (bytes, bytearray, list, tuple, dict, set, frozenset)):
+        return f"{kind} of length {len(value)}"
+    return f"an object of type {kind}"
+
+
+def _advice(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 2 and (value[1] is None or value[0] is None):
+        return "; a PDK call returns data and error, and only the data is wanted here"
+    return ""
+
+
+def _check_bounds(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
+    low, high = parameter.low, parameter.high
+    if (low is None or value >= low) and (high is None or value <= high):
+        return
+    wanted = f"at least {low}" if high is None else f"between {low} and {high}"
+    raise ArgumentValueError(f"{spec.name}: {parameter.name} must be {wanted}, got {value!r}")
+
+
+def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
+    text = value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+    where = f"{spec.name}: {parameter.name}"
+    if parameter.begins and not text.startswith(parameter.begins):
+        raise ArgumentValueError(f"{where} must begin with {parameter.begins}, got {_shown(text)}")
+    if parameter.choices and text not in parameter.choices and not spec.rule:
+        close = difflib.get_close_matches(text, parameter.choices, n=1)
+        if not close:
+            close = [each for each in parameter.choices if each.lower() == text.lower()]
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        choices = ", ".join(parameter.choices)
+        raise ArgumentValueError(f"{where} must be one of {choices}, got {_shown(text)}{hint}")
+
+
+# Each takes a value of a type that is not plainly right; it returns the value to send, and None or
+# what was wanted.
+Result = tuple[Any, Optional[str]]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, (str, bytes, bytearray))
+
+
+def _string(value: Any) -> Result:
+    return (value, None) if _is_text(value) else (value, KINDS["string"][2])
+
+
+def _number(value: Any) -> Result:
+    if isinstance(value, (bool, str)) or not isinstance(value, numbers.Real):
+        return value, KINDS["number"][2]
+    return (int(value) if isinstance(value, numbers.Integral) else float(value)), None
+
+
+def _integer(value: Any) -> Result:
+    number, problem = _number(value)
+    if problem is not None or not math.isfinite(number) or number != int(number):
+        return value, KINDS["integer"][2]
+    return int(number), None
+
+
+def _boolean(value: Any) -> Result:
+    return (value, None) if type(value) is bool else (value, KINDS["boolean"][2])
+
+
+def _table(value: Any) -> Result:
+    if isinstance(value, (dict, list, tuple)):
+        return value, None
+    if isinstance(value, Mapping):
+        return dict(value), None
+    return value, KINDS["table"][2]
+
+
+def _body(value: Any) -> Result:
+    if _is_text(value):
+        return value, None
+    return _table(value)[0], _table(value)[1] and KINDS["body"][2]
+
+
+def _header_value(value: Any, flags: bool = False) -> Result:
+    """A header's or query argument's value; ``flags``: lists may hold booleans."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    if type(value) is bool or _is_text(value):
+        return value, None
+    number, problem = _number(value)
+    if problem is None:
+        return number, None
+    if isinstance(value, (list, tuple)):
+        items = [each.value if isinstance(each, enum.Enum) else each for each in value]
+        if all(_is_text(each) or (flags and type(each) is bool) for each in items):
+            return items, None
+    return value, KINDS["header"][2]
+
+
+def _header(value: Any) -> Result:
+    return _header_value(value)
+
+
+def _line(value: Any) -> Result:
+    if isinstance(value, (list, tuple)):
+        return value, KINDS["line"][2]
+    return _header_value(value)[0], _header_value(value)[1] and KINDS["line"][2]
+
+
+def _named_values(value: Any, kind: str) -> Result:
+    """A dict of headers or query arguments; the error names the one that is wrong."""
+    if isinstance(value, (list, tuple)) and not value:
+        return {}, None
+    if not isinstance(value, Mapping):
+        return value, KINDS[kind][2]
+    accepted = {}
+    for name, item in value.items():
+        if isinstance(name, enum.Enum):
+            name = name.value
+        if not _is_text(name):
+            wanted = f"{KINDS[kind][2]} (one name is {_shown(name)})"
+            return value, wanted
+        accepted[name], problem = _header_value(item, flags=kind == "query")
+        if problem is not None:
+            shown = f"{_shown(item)}{_advice(item)}"
+            return value, f"{KINDS[kind][2]} (the value of {_shown(name)} is {shown})"
+    return accepted, None
+
+
+_KINDS: dict[str, Callable[[Any], Result]] = {
+    "string": _string,
+    "number": _number,
+    "integer": _integer,
+    "boolean": _boolean,
+    "table": _table,
+    "body": _body,
+    "header": _header,
+    "line": _line,
+    "headers": lambda value: _named_values(value, "headers"),
+    "query": lambda value: _named_values(value, "query"),
+    "any": lambda value: (value, None),
+}
+
+
+# --- rules of single functions --------------------------------------------------------------------
+
+
+def _client_verify(spec: FunctionSpec, phase: Optional[str], v: Any) -> None:
+    text = v if isinstance(v, str) else bytes(v).decode("utf-8", "surrogateescape")
+    if text not in ("SUCCESS", "NONE") and not text.startswith("FAILED:"):
+        raise ArgumentValueError(
+            f"{spec.name}: v must be SUCCESS, NONE or FAILED:<reason>, got {_shown(text)}"
+        )
+
+
+def _consumer_id(
+    spec: FunctionSpec, phase: Optional[str], consumer_id: Any, search_by_username: Any = None
+) -> None:
+    if search_by_username:
+        return
+    text = consumer_id if isinstance(consumer_id, str) else bytes(consumer_id).decode("latin-1")
+    try:
+        if str(uuid.UUID(text)) == text.lower():
+            return
+    except ValueError:
+        pass
+    raise ArgumentValueError(
+        f"{spec.name}: consumer_id must be a UUID, got {_shown(text)}; pass "
+        f"search_by_username=True to look for a name"
+    )
+
+
+def _one_given(
+    spec: FunctionSpec, phase: Optional[str], consumer: Any = None, credential: Any = None
+) -> None:
+    if consumer is None and credential is None:
+        raise ArgumentValueError(f"{spec.name}: a consumer or a credential must be given")
+
+
+#: Of a stream connection (Kong: kong/pdk/response.lua).
+STREAM_STATUSES = (200, 400, 403, 500, 502, 503)
+
+
+def _stream_status(spec: FunctionSpec, phase: Optional[str], status: Any, *others: Any) -> None:
+    if phase == "preread" and status not in STREAM_STATUSES:
+        raise ArgumentValueError(
+            f"{spec.name}: status must be one of {', '.join(map(str, STREAM_STATUSES))} in "
+            f"preread, got {_shown(status)}"
+        )
+
+
+#: What Kong can write (Kong: kong/pdk/service/request.lua).
+MIME_TYPES = ("application/x-www-form-urlencoded", "application/json", "multipart/form-data")
+
+
+def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any = None) -> None:
+    if mimetype is None:
+        return
+    text = mimetype if isinstance(mimetype, str) else bytes(mimetype).decode("latin-1")
+    if text.partition(";")[0].strip() not in MIME_TYPES:
+        raise ArgumentValueError(
+            f"{spec.name}: mimetype must be one of {', '.join(MIME_TYPES)}, which parameters may "
+            f"follow, got {_shown(text)}"
+        )
+
+
+#: Checks that look at more than one argument's type, bounds and choices.
+RULES: dict[str, Callable[..., None]] = {
+    "client_verify": _client_verify,
+    "consumer_id": _consumer_id,
+    "one_given": _one_given,
+    "stream_status": _stream_status,
+    "mimetype": _mimetype,
+    "deprecation": lambda *args: None,  # see _texts
+}
+
+#: Phases in which a rule is asked; of those that are not here, in all.
+RULE_PHASES = {"stream_status": frozenset(("preread",))}
