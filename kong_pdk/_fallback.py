@@ -36,8 +36,9 @@ from .exception import (
 _READ = select.POLLIN | select.POLLHUP | select.POLLERR
 
 #: Of a function: bits of its types; least; most; the texts that are right, or with what they must
-#: begin; what containers may hold.
-Parameter = tuple[int, Optional[float], Optional[float], Union[frozenset[str], str, None], int]
+#: begin, or what returns None for those that are not; what containers may hold.
+Texts = Union[frozenset[str], str, Callable[[str], Any], None]
+Parameter = tuple[int, Optional[float], Optional[float], Texts, int]
 
 
 class Request:
@@ -793,8 +794,7 @@ class Function:
         name: its full name, "kong.request.get_header".
         phases: those in which a call that fits goes out as it is.
         parameters: what is right as it is, see :data:`Parameter`.
-        least: how many arguments it needs; more than there are parameters if each call is to be
-            settled.
+        least: how many arguments it needs.
         level: of the log line that it writes; -1 if it writes none.
         variadic: takes any number of arguments, each logged as its ``str()``.
         result: what is done with a table that comes back: ``_wire.MAP`` and so on.
@@ -908,8 +908,12 @@ class Function:
         return data if data is None else self._convert(data)
 
 
-def _is_one_of(text: str, texts: Union[frozenset[str], str]) -> bool:
-    return text.startswith(texts) if isinstance(texts, str) else text in texts
+def _is_one_of(text: str, texts: Texts) -> bool:
+    if isinstance(texts, str):
+        return text.startswith(texts)
+    if isinstance(texts, frozenset):
+        return text in texts
+    return texts is None or texts(text) is not None
 
 
 def _holds(value: Any, holds: int) -> bool:

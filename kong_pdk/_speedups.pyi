@@ -134,7 +134,8 @@ class Child:
     def __get__(self, instance: Optional[Namespace], owner: Any = None) -> Any: ...
     def __set__(self, instance: Namespace, value: Any) -> None: ...
 
-Parameter = tuple[int, Optional[float], Optional[float], Union[frozenset[str], str, None], int]
+Texts = Union[frozenset[str], str, Callable[[str], Any], None]
+Parameter = tuple[int, Optional[float], Optional[float], Texts, int]
 
 class Function:
     def __init__(

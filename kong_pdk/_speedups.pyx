@@ -1722,7 +1722,10 @@ cdef class Function:
                 if type(texts) is str:
                     if not (<str>arg).startswith(<str>texts):
                         return False
-                elif arg not in texts:
+                elif type(texts) is frozenset:
+                    if arg not in texts:
+                        return False
+                elif texts(arg) is None:
                     return False
             elif self.holds[index] and bit & (DICT | LIST):
                 if not holds_right(arg, self.holds[index]):
@@ -1746,9 +1749,9 @@ cdef class Function:
                 return (None, None) if events.lua_style else None
             checks = events.checks
         if checks and phase is not None and phase not in self.phases:
-            args = self.settle(self, args, kwargs or {}, phase, True)
+            args = self.settle(self, args, {} if kwargs is None else kwargs, phase, True)
         elif kwargs or ((checks or self.variadic) and not self.fits(args)):
-            args = self.settle(self, args, kwargs or {}, None, checks)
+            args = self.settle(self, args, {} if kwargs is None else kwargs, None, checks)
         result = caller.call(self.name, args) if event is None else event.call(self.name, args)
         if self.result == AS_IT_IS:
             return result

@@ -14,7 +14,7 @@ An entry of a function is a table named after it::
     level = "info"                                              # it writes a log line of this level
     step = "plugin.StepMultiMap"                                # how Kong sends the result
     terminal = true                                             # no result comes: the event is over
-    rule = "consumer_id"                                        # a check by name, see pdk/checks.py
+    rule = "consumer_id"                                        # for what does not fit: checks.py
     since = "3.8"                                               # of Kong; or "Enterprise"
     http_only = true                                            # not for stream connections
     deprecated = "what to use instead"
@@ -23,8 +23,9 @@ An entry of a function is a table named after it::
     example_phase = "log"                                       # else by EXAMPLE_ORDER
 
 A parameter has ``name``, ``type`` (one of :data:`KINDS`) and ``text``, and may have ``optional``,
-``default`` (that of Kong), ``min``, ``max``, ``choices`` and ``begins`` (with what a text must
-begin). A name that a plugin server cannot call has ``unreachable``, the reason, and nothing else.
+``default`` (that of Kong), ``min``, ``max``, ``choices``, ``begins`` (with what a text must begin)
+and ``pattern`` (which texts are right without asking the rule). A name that a plugin server cannot
+call has ``unreachable``, the reason, and nothing else.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class Parameter:
     max: Optional[int] = None
     choices: tuple[str, ...] = ()
     begins: str = ""
+    pattern: str = ""
 
     @property
     def low_high(self) -> bool:

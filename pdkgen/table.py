@@ -65,8 +65,9 @@ def _function(function: Function, records: dict[str, dict[str, str]]) -> Iterato
                     words.append(f"{key}={_quoted(value)}")
             if one.choices:
                 words.append(f"choices={_quoted(one.choices)}")
-            if one.begins:
-                words.append(f"begins={_quoted(one.begins)}")
+            for key, value in (("begins", one.begins), ("pattern", one.pattern)):
+                if value:
+                    words.append(f"{key}={_quoted(value)}")
             yield f"            P({', '.join(words)}),"
         yield "        ),"
     if function.returns != "None":

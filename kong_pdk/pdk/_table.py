@@ -203,7 +203,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.client.load_consumer",
         ("access", "response", "log"),
         (
-            P("consumer_id", "string"),
+            P("consumer_id", "string", pattern="[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
             P("search_by_username", "boolean", optional=True, default=False),
         ),
         returns="Optional[Consumer]",
@@ -1617,7 +1617,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("rewrite", "access"),
         (
             P("args", "table"),
-            P("mimetype", "string", optional=True),
+            P("mimetype", "string", optional=True, choices=("application/json", "application/x-www-form-urlencoded", "multipart/form-data")),
         ),
         returns="Optional[bool]",
         rule="mimetype",
@@ -1633,8 +1633,9 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
 
         Args:
             args: what to send; for a form and multipart a dict with strings as keys.
-            mimetype: one of the three content types, in lower case; parameters may follow after
-                a semicolon; optional.
+            mimetype: its content type, in lower case; parameters may follow after a semicolon;
+                one of `application/json`, `application/x-www-form-urlencoded`, `multipart/form-
+                data`; optional.
 
         Returns:
             None if there is no `mimetype` and the request has no content type; the body stays.

@@ -52,16 +52,17 @@ def settle(
         return _texts(spec, args, kwargs)
     if kwargs:
         args = _in_order(spec, args, kwargs)
+        if checked and phase is None and function.fits(args):
+            return args
     if not checked:
         return args
-    if len(args) > len(spec.params):
+    if not spec.least <= len(args) <= len(spec.params):
         _refuse_count(spec, len(args))
-    for parameter in spec.params[len(args) :]:
-        if not parameter.optional:
-            raise ArgumentError(f"{spec.name}: {parameter.name} is missing; {_usage(spec)}")
-    settled = tuple(
-        [_accept(spec, parameter, value) for parameter, value in zip(spec.params, args)]
-    )
+    settled = args
+    for value, free in zip(args, spec.free):
+        if type(value) not in free:
+            settled = tuple([_accept(spec, *pair) for pair in zip(spec.params, args)])
+            break
     if spec.rule:
         RULES[spec.rule](spec, phase, *settled)
     return settled
@@ -72,6 +73,9 @@ def settle(
 
 def _refuse_count(spec: FunctionSpec, given: int) -> NoReturn:
     most = len(spec.params)
+    if given < spec.least:
+        missing = spec.params[given].name
+        raise ArgumentError(f"{spec.name}: {missing} is missing; {_usage(spec)}")
     takes = {0: "no argument", 1: "one argument"}.get(most, f"{most} arguments at the most")
     raise ArgumentError(f"{spec.name} takes {takes}, got {given}; {_usage(spec)}")
 
@@ -146,7 +150,7 @@ def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
         raise ArgumentError(f"{where} must be {problem}, got {_shown(value)}{_advice(value)}")
     if parameter.low is not None or parameter.high is not None:
         _check_bounds(spec, parameter, accepted)
-    if parameter.choices or parameter.begins:
+    if parameter.limited:
         _check_text(spec, parameter, accepted)
     return accepted
 
@@ -361,7 +365,7 @@ def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any
         )
 
 
-#: Checks that look at more than one argument's type, bounds and choices.
+#: Decide about arguments that have the right types, but did not fit.
 RULES: dict[str, Callable[..., None]] = {
     "client_verify": _client_verify,
     "consumer_id": _consumer_id,
@@ -371,5 +375,5 @@ RULES: dict[str, Callable[..., None]] = {
     "deprecation": lambda *args: None,  # see _texts
 }
 
-#: Phases in which a rule is asked; of those that are not here, in all.
+#: Phases in which no call goes out without its rule.
 RULE_PHASES = {"stream_status": frozenset(("preread",))}

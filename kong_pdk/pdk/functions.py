@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 from .. import _wire
 
@@ -54,6 +56,8 @@ class Parameter:
         high: greatest value of a number.
         choices: the texts that Kong takes; any if there are none.
         begins: with what a text must begin.
+        pattern: what a text must match, a regular expression; for one that does not the rule of the
+            function decides.
     """
 
     name: str
@@ -64,6 +68,20 @@ class Parameter:
     high: Optional[int] = None
     choices: tuple[str, ...] = ()
     begins: str = ""
+    pattern: str = ""
+
+    @property
+    def limited(self) -> bool:
+        """Whether not all texts are right."""
+        return bool(self.choices or self.begins)
+
+    @property
+    def free(self) -> frozenset[type]:
+        """Types of which each value is right."""
+        bits, low, high, _, holds = self.plain
+        if low is not None or high is not None or self.limited or holds:
+            return frozenset()
+        return frozenset(kind for kind, bit in _wire.TYPE_BITS.items() if bits & bit)
 
     @property
     def plain(self) -> tuple[int, Optional[float], Optional[float], Any, int]:
@@ -71,7 +89,9 @@ class Parameter:
         bits, holds, _ = KINDS[self.kind]
         if self.optional:
             bits |= _wire.NONE
-        texts: Union[frozenset[str], str, None] = frozenset(self.choices) or self.begins or None
+        texts: Any = frozenset(self.choices) or self.begins or None
+        if self.pattern:
+            texts = re.compile(self.pattern).fullmatch
         return bits, self.low, self.high, texts, holds
 
 
@@ -88,7 +108,7 @@ class FunctionSpec:
         level: of the log line that it writes, 0 (emerg) to 7 (debug), as nginx
             counts them; -1 if it writes none.
         variadic: takes any number of anything, and logs it.
-        rule: a check of the arguments together, by its name in ``checks.py``.
+        rule: decides, by its name in ``checks.py``, about arguments that do not fit.
         step: the method of the call with which Kong sends the result.
         doc: what help() shows.
     """
@@ -104,7 +124,12 @@ class FunctionSpec:
     step: str = "plugin.Step"
     doc: str = field(default="", repr=False)
 
-    @property
+    @functools.cached_property
+    def free(self) -> tuple[frozenset[type], ...]:
+        """For each parameter the types of which each value is right."""
+        return tuple(parameter.free for parameter in self.params)
+
+    @functools.cached_property
     def least(self) -> int:
         """How many arguments must be given."""
         return sum(not parameter.optional for parameter in self.params)

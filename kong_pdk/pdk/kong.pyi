@@ -260,8 +260,9 @@ class ServiceRequest:
 
         Args:
             args: what to send; for a form and multipart a dict with strings as keys.
-            mimetype: one of the three content types, in lower case; parameters may follow after
-                a semicolon; optional.
+            mimetype: its content type, in lower case; parameters may follow after a semicolon;
+                one of `application/json`, `application/x-www-form-urlencoded`, `multipart/form-
+                data`; optional.
 
         Returns:
             None if there is no `mimetype` and the request has no content type; the body stays.

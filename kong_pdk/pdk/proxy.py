@@ -133,12 +133,14 @@ def _function(name: str) -> Function:
     spec = SPECS[name]
     _wire.parameter_names[name] = tuple(parameter.name for parameter in spec.params)
     shape = SHAPES.get(spec.shape, _wire.RECORD)
-    asked = RULE_PHASES.get(spec.rule, frozenset(spec.phases)) if spec.rule else frozenset()
+    plain, least = [parameter.plain for parameter in spec.params], spec.least
+    if spec.rule == "one_given":  # the usual call gives the first one; the others are settled
+        plain[0], least = (plain[0][0] & ~_wire.NONE, *plain[0][1:]), 1
     return Function(
         spec.name,
-        frozenset(spec.phases) - asked,
-        tuple(parameter.plain for parameter in spec.params),
-        spec.least if asked < frozenset(spec.phases) else len(spec.params) + 1,
+        frozenset(spec.phases) - RULE_PHASES.get(spec.rule, frozenset()),
+        tuple(plain),
+        least,
         spec.level,
         spec.variadic,
         shape,
