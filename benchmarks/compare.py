@@ -3,7 +3,7 @@
 
     python3 dev.py compare               measure, and write results.json, the tables and the plots
     python3 dev.py compare --plot-only   tables and plots anew, from results.json
-    python3 dev.py compare --steps-only  measure anew only what each step of an RPC costs
+    python3 dev.py compare --steps-only  measure anew only what steps and calls cost
     python3 dev.py compare --quick       one short round, printed; nothing is written
 
 In each round every server runs once in each scenario, one after the other, so that what disturbs
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Optional
 import contenders
 import report
 from contenders import ROOT, Contender, Failed, Unavailable
+from servers import clean_environment
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
@@ -157,6 +158,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 print(describe(cell), file=sys.stderr)
     if not arguments.quick:
         results["steps"] = steps()
+        results["calls"] = calls(arguments.rounds)
     names = [one.name for one in everyone if one.name not in results["unavailable"]]
     kinds = {one.name: one for one in everyone}
     results["contenders"] = [
@@ -184,6 +186,33 @@ def steps() -> dict[str, dict[str, float]]:
         key = " ".join([one["name"].partition("[")[0], *params.values()])
         median = one["stats"]["median"] * 1e9 / one["extra_info"].get("steps", 1)
         found.setdefault(key, {})[codec] = round(median, 1)
+    return found
+
+
+def calls(rounds: int) -> dict[str, dict[str, float]]:
+    """What a PDK call costs up to where it is encoded, nanoseconds: the best of all rounds.
+
+    Returns:
+        By case of time_calls.py and variant.
+    """
+    contenders.install_published()
+    pythons = {
+        "compiled": (sys.executable, {"KONG_PDK_PUREPYTHON": "0"}),
+        "pure": (sys.executable, {"KONG_PDK_PUREPYTHON": "1"}),
+        "published": (str(contenders.PUBLISHED_VENV / "bin" / "python"), {}),
+    }
+    found: dict[str, dict[str, float]] = {}
+    for _ in range(rounds):
+        for name, (python, env) in pythons.items():
+            output = subprocess.run(
+                [python, str(FOLDER / "support" / "time_calls.py")], check=True, text=True, cwd="/",
+                stdout=subprocess.PIPE, env={**clean_environment(), **env},
+            ).stdout  # fmt: skip
+            for case, variants in json.loads(output).items():
+                cases = found.setdefault(case, {})
+                for variant, took in variants.items():
+                    key = f"{name} {variant}"
+                    cases[key] = min(took, cases.get(key, took))
     return found
 
 
@@ -224,7 +253,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--steps-only", action="store_true",
-        help="measure only what each step costs, and take the rest from results.json",
+        help="measure only what each step and call costs, and take the rest from results.json",
     )  # fmt: skip
     arguments = parser.parse_args()
     contenders.end_with_the_terminal()
@@ -232,6 +261,7 @@ def main() -> None:
         results = json.loads(RESULTS.read_text(encoding="utf-8"))
         if arguments.steps_only:
             results["steps"] = steps()
+            results["calls"] = calls(arguments.rounds)
             RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     else:
         if arguments.quick:

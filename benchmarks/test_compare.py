@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,14 @@ def data() -> dict[str, Any]:
         "versions": {"ours": {"python": "3.9"}, "published": {"kong-pdk": "0.36"}},
         "contenders": [{"name": n, "project": p, "mode": m} for n, p, m in names],
         "unavailable": {"multiprocessing, pure": "not yet"},
+        "calls": {
+            "chain": {
+                "compiled checked": 170.0,
+                "compiled unchecked": 171.0,
+                "pure checked": 690.0,
+                "published call": 2210.0,
+            },
+        },
         "steps": {"test_read": {"compiled": 1234.0, "pure": 5000.0}, "test_wake": {"": 42.0}},
         "cells": [
             measured(1, "C floor, epoll", 1000.0),
@@ -116,3 +126,22 @@ def test_readme_shows_the_results() -> None:
         pytest.skip("nothing was measured yet: python3 dev.py compare")
     data = json.loads(path.read_text(encoding="utf-8"))
     assert report.text(data) in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_calls_beside_the_published_package(data: dict[str, Any]) -> None:
+    (row,) = [line for line in report.text(data).split("\n") if "not called" in line]
+    cells = [each.strip() for each in row.strip("|").split("|")]
+    assert cells[1:] == ["170", "0", "690", "2,210", "13×"]
+
+
+def test_each_call_is_measured() -> None:
+    script = FOLDER / "support" / "time_calls.py"
+    output = subprocess.run(
+        [sys.executable, str(script), "--quick"], check=True, text=True, stdout=subprocess.PIPE,
+        cwd="/",
+    ).stdout  # fmt: skip
+    measured = json.loads(output)
+    assert set(measured) == set(report.CALLS)
+    for variants in measured.values():
+        assert set(variants) == {"checked", "unchecked"}
+        assert min(variants.values()) > 0

@@ -19,7 +19,7 @@ import socket
 import threading
 from typing import Any, Callable, NoReturn, Optional, Union
 
-from . import _wire
+from . import _kinds, _wire
 from ._wakeup import drain_wakeup, open_wakeup, send_wakeup
 from .exception import (
     ConnectionClosed,
@@ -645,7 +645,7 @@ class Events:
         step: int = 1,
         lua_style: bool = True,
         checks: bool = True,
-        log_level: int = _wire.ALL_LEVELS,
+        log_level: int = _kinds.ALL_LEVELS,
     ) -> None:
         self._ids = itertools.count(first, step)
         self.lua_style = lua_style
@@ -797,10 +797,10 @@ class Function:
         least: how many arguments it needs.
         level: of the log line that it writes; -1 if it writes none.
         variadic: takes any number of arguments, each logged as its ``str()``.
-        result: what is done with a table that comes back: ``_wire.MAP`` and so on.
+        result: what is done with a table that comes back: ``_kinds.MAP`` and so on.
         settle: gets the function, arguments, keyword arguments, the phase if it is none of
             ``phases``, and whether to check; returns the arguments to send, or raises.
-        convert: rebuilds a table of the kind ``_wire.RECORD``.
+        convert: rebuilds a table of the kind ``_kinds.RECORD``.
         spec: has ``doc`` and ``signature(bound)``, for help().
     """
 
@@ -822,8 +822,8 @@ class Function:
         convert: Optional[Callable[[Any], Any]],
         spec: Any,
     ) -> None:
-        if len(parameters) > _wire.MAX_PARAMETERS:
-            raise ValueError(f"{name}: more than {_wire.MAX_PARAMETERS} parameters")
+        if len(parameters) > _kinds.MAX_PARAMETERS:
+            raise ValueError(f"{name}: more than {_kinds.MAX_PARAMETERS} parameters")
         self.name = name
         self.phases = phases
         self._parameters = parameters
@@ -863,16 +863,16 @@ class Function:
         if not self._least <= len(args) <= len(self._parameters):
             return False
         for arg, (bits, low, high, texts, holds) in zip(args, self._parameters):
-            bit = _wire.TYPE_BITS.get(type(arg), _wire.OTHER)
+            bit = _kinds.TYPE_BITS.get(type(arg), _kinds.OTHER)
             if not bits & bit:
                 return False
-            if bit & _wire.NUMBER:
+            if bit & _kinds.NUMBER:
                 if (low is not None and not arg >= low) or (high is not None and not arg <= high):
                     return False
-            elif bit & (_wire.STR | _wire.BYTES):
-                if texts is not None and not (bit == _wire.STR and _is_one_of(arg, texts)):
+            elif bit & (_kinds.STR | _kinds.BYTES):
+                if texts is not None and not (bit == _kinds.STR and _is_one_of(arg, texts)):
                     return False
-            elif holds and bit & (_wire.DICT | _wire.LIST) and not _holds(arg, holds):
+            elif holds and bit & (_kinds.DICT | _kinds.LIST) and not _holds(arg, holds):
                 return False
         return True
 
@@ -890,7 +890,7 @@ class Function:
         elif kwargs or ((checks or self.variadic) and not self.fits(args)):
             args = self._settle(self, args, kwargs, None, checks)
         result = caller.call(self.name, args)
-        if self._result == _wire.AS_IT_IS:
+        if self._result == _kinds.AS_IT_IS:
             return result
         if type(result) is tuple:
             data = self._restore(result[0])
@@ -898,11 +898,11 @@ class Function:
         return self._restore(result)
 
     def _restore(self, data: Any) -> Any:
-        if self._result == _wire.MAP:
+        if self._result == _kinds.MAP:
             return {} if type(data) is list and not data else data
-        if self._result == _wire.ARRAY:
+        if self._result == _kinds.ARRAY:
             return [] if type(data) is dict and not data else data
-        if self._result == _wire.RAW:
+        if self._result == _kinds.RAW:
             return data.encode("utf-8", _wire.ERRORS) if type(data) is str else data
         assert self._convert is not None
         return data if data is None else self._convert(data)
@@ -919,16 +919,16 @@ def _is_one_of(text: str, texts: Texts) -> bool:
 def _holds(value: Any, holds: int) -> bool:
     """Whether a dict or list, and what is in it, is right as it is."""
     if type(value) is list:
-        return holds == _wire.HEADER_VALUES and all(type(item) is str for item in value)
+        return holds == _kinds.HEADER_VALUES and all(type(item) is str for item in value)
     for key, item in value.items():
         if type(key) is not str:
             return False
         kind = type(item)
         if kind is list:
             for each in item:
-                if type(each) is not str and (holds == _wire.HEADERS or type(each) is not bool):
+                if type(each) is not str and (holds == _kinds.HEADERS or type(each) is not bool):
                     return False
-        elif not _wire.TYPE_BITS.get(kind, 0) & _wire.SCALAR:
+        elif not _kinds.TYPE_BITS.get(kind, 0) & _kinds.SCALAR:
             return False
     return True
 

@@ -26,7 +26,7 @@ import os
 import socket
 import threading
 
-from . import _wire
+from . import _kinds, _wire
 from ._wakeup import open_wakeup, send_wakeup
 from .exception import (
     ConnectionClosed,
@@ -107,7 +107,7 @@ cdef enum:
     GOT_WRITE_ERROR = 4
     GOT_WRITE_TIMEOUT = 5
 
-# Types of arguments and what else Function wants to know; the values of _wire, held to them below.
+# Types of arguments and what else Function wants to know; the values of _kinds, held to them below.
 cdef enum:
     STR = 1
     BYTES = 2
@@ -132,11 +132,11 @@ if (
     STR, BYTES, INT, FLOAT, BOOL, NONE, DICT, LIST, OTHER, NUMBER, SCALAR, MAX_PARAMETERS,
     HEADER_VALUES, HEADERS, AS_IT_IS, MAP, ARRAY, RAW,
 ) != (
-    _wire.STR, _wire.BYTES, _wire.INT, _wire.FLOAT, _wire.BOOL, _wire.NONE, _wire.DICT, _wire.LIST,
-    _wire.OTHER, _wire.NUMBER, _wire.SCALAR, _wire.MAX_PARAMETERS, _wire.HEADER_VALUES,
-    _wire.HEADERS, _wire.AS_IT_IS, _wire.MAP, _wire.ARRAY, _wire.RAW,
+    _kinds.STR, _kinds.BYTES, _kinds.INT, _kinds.FLOAT, _kinds.BOOL, _kinds.NONE, _kinds.DICT, _kinds.LIST,
+    _kinds.OTHER, _kinds.NUMBER, _kinds.SCALAR, _kinds.MAX_PARAMETERS, _kinds.HEADER_VALUES,
+    _kinds.HEADERS, _kinds.AS_IT_IS, _kinds.MAP, _kinds.ARRAY, _kinds.RAW,
 ):
-    raise ImportError("the constants of _speedups.pyx and _wire.py differ")
+    raise ImportError("the constants of _speedups.pyx and _kinds.py differ")
 
 # What a waiter's thread is doing with the connection that it reads.
 cdef enum:
@@ -1410,7 +1410,7 @@ cdef class Events:
 
     def __init__(
         self, int64_t first, int64_t step=1, bint lua_style=True, bint checks=True,
-        int log_level=_wire.ALL_LEVELS,
+        int log_level=_kinds.ALL_LEVELS,
     ):
         self.waiting = {}
         self.lua_style = lua_style
@@ -1566,7 +1566,7 @@ cdef class Child:
 
 
 cdef inline unsigned int bit_of(object value):
-    """The type of an argument as a bit, see _wire."""
+    """The type of an argument as a bit, see _kinds."""
     kind = type(value)
     if kind is str:
         return STR
@@ -1632,7 +1632,7 @@ cdef class Function:
     cdef int result
     cdef Py_ssize_t least
     cdef Py_ssize_t most
-    cdef unsigned int[8] bits  # _wire.MAX_PARAMETERS
+    cdef unsigned int[8] bits  # _kinds.MAX_PARAMETERS
     cdef double[8] low
     cdef double[8] high
     cdef int[8] holds

@@ -33,6 +33,24 @@ STEPS = {
 }
 
 
+#: The cases of time_calls.py.
+CALLS = {
+    "chain": "`kong.service.request.set_header`, not called",
+    "get_header": '`request.get_header("host")`',
+    "set_header": '`service.request.set_header("x-name", "value")`',
+    "set_status": "`response.set_status(404)`",
+    "set_target": '`service.set_target("example.com", 8443)`',
+    "keywords": "the same with keywords",
+    "set_method": '`service.request.set_method("POST")`, one of 15',
+    "set_path": '`service.request.set_path("/orders")`',
+    "set_headers": "`response.set_headers(…)` with 10 headers",
+    "set_body": '`service.request.set_body({"a": 1}, "application/json")`',
+    "authenticate": '`client.authenticate({"id": "x"})`',
+    "load_consumer": '`client.load_consumer("bob", True)`, which a rule decides about',
+    "log": '`log.info("a line ", 5)`',
+}
+
+
 class Results:
     """The cells of a comparison, by scenario and server.
 
@@ -182,6 +200,25 @@ def steps(measured: dict[str, dict[str, float]]) -> str:
     return table(["step", "compiled, ns", "pure, ns"], rows)
 
 
+def calls(measured: dict[str, dict[str, float]]) -> str:
+    """The table of what PDK calls cost up to their encoding.
+
+    Args:
+        measured: nanoseconds, by a key of :data:`CALLS` and variant.
+    """
+    rows = []
+    for key, label in CALLS.items():
+        found = measured.get(key, {})
+        compiled, unchecked = found.get("compiled checked"), found.get("compiled unchecked")
+        pure, published = found.get("pure checked"), found.get("published call")
+        checks = None if compiled is None or unchecked is None else max(compiled - unchecked, 0.0)
+        ratio = published / compiled if published and compiled else None
+        cells = [number(value) for value in (compiled, checks, pure, published)]
+        rows.append([label, *cells, times(ratio) if ratio else NOTHING])
+    head = ["call", "compiled, ns", "of that checks", "pure, ns", "published, ns", "compiled is"]
+    return table(head, rows)
+
+
 def echo_note(results: Results) -> str:
     """What the load client itself can do."""
     speed = results.median("hello-64", "echo", "rpcs_per_s")
@@ -241,6 +278,8 @@ def text(data: dict[str, Any]) -> str:
         parts += ["### Other loads", special(results)]
     if "steps" in data:
         parts += ["### Where the time goes", steps(data["steps"])]
+    if "calls" in data:
+        parts += ["### A call, from its name to its encoding", calls(data["calls"])]
     parts += [echo_note(results)]
     for name, reason in data["unavailable"].items():
         parts.append(f"Not available: {name} ({reason}).")

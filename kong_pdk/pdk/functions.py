@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
-from .. import _wire
+from .. import _kinds
 
 #: Phases in which Kong calls a plugin server (Kong: kong/runloop/plugin_servers/).
 PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
@@ -15,32 +15,33 @@ PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
 #: Kinds of parameters: the types that are right as they are, what containers may hold, and how an
 #: error names what is expected.
 KINDS: dict[str, tuple[int, int, str]] = {
-    "string": (_wire.STR | _wire.BYTES, 0, "a string"),
-    "number": (_wire.NUMBER, 0, "a number"),
-    "integer": (_wire.INT, 0, "an integer"),
-    "boolean": (_wire.BOOL, 0, "a boolean"),
-    "table": (_wire.DICT | _wire.LIST, 0, "a dict or list"),
+    "string": (_kinds.STR | _kinds.BYTES, 0, "a string"),
+    "number": (_kinds.NUMBER, 0, "a number"),
+    "integer": (_kinds.INT, 0, "an integer"),
+    "boolean": (_kinds.BOOL, 0, "a boolean"),
+    "table": (_kinds.DICT | _kinds.LIST, 0, "a dict or list"),
     "body": (
-        _wire.STR | _wire.BYTES | _wire.DICT | _wire.LIST, 0, "a string, bytes, a dict or a list",
+        _kinds.STR | _kinds.BYTES | _kinds.DICT | _kinds.LIST, 0,
+        "a string, bytes, a dict or a list",
     ),
     "header": (
-        _wire.SCALAR | _wire.LIST, _wire.HEADER_VALUES,
+        _kinds.SCALAR | _kinds.LIST, _kinds.HEADER_VALUES,
         "a string, a number, a boolean or a list of strings",
     ),
-    "line": (_wire.SCALAR, 0, "a string, a number or a boolean; one call for each line"),
+    "line": (_kinds.SCALAR, 0, "a string, a number or a boolean; one call for each line"),
     "headers": (
-        _wire.DICT, _wire.HEADERS,
+        _kinds.DICT, _kinds.HEADERS,
         "a dict of names to strings, numbers, booleans or lists of strings",
     ),
     "query": (
-        _wire.DICT, _wire.QUERY,
+        _kinds.DICT, _kinds.QUERY,
         "a dict of names to strings, numbers, booleans or lists of strings and booleans",
     ),
-    "any": (_wire.ANY, 0, "anything that can be sent"),
+    "any": (_kinds.ANY, 0, "anything that can be sent"),
 }  # fmt: skip
 
 #: Shapes of results that are no record.
-SHAPES = {"": _wire.AS_IT_IS, "map": _wire.MAP, "list": _wire.ARRAY, "bytes": _wire.RAW}
+SHAPES = {"": _kinds.AS_IT_IS, "map": _kinds.MAP, "list": _kinds.ARRAY, "bytes": _kinds.RAW}
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,14 @@ class Parameter:
         bits, low, high, _, holds = self.plain
         if low is not None or high is not None or self.limited or holds:
             return frozenset()
-        return frozenset(kind for kind, bit in _wire.TYPE_BITS.items() if bits & bit)
+        return frozenset(kind for kind, bit in _kinds.TYPE_BITS.items() if bits & bit)
 
     @property
     def plain(self) -> tuple[int, Optional[float], Optional[float], Any, int]:
         """What the codec's ``Function`` takes for right."""
         bits, holds, _ = KINDS[self.kind]
         if self.optional:
-            bits |= _wire.NONE
+            bits |= _kinds.NONE
         texts: Any = frozenset(self.choices) or self.begins or None
         if self.pattern:
             texts = re.compile(self.pattern).fullmatch

@@ -11,7 +11,7 @@ import difflib
 import functools
 from typing import Any, Callable, Optional, Protocol, cast
 
-from .. import _codec, _wire
+from .. import _codec, _kinds, _wire
 from .._codec import Child, Function
 from ..exception import PDKException, UnreachableError
 from ._table import FUNCTIONS, RECORDS, UNREACHABLE
@@ -132,10 +132,10 @@ def _function(name: str) -> Function:
     """The codec's object for a function."""
     spec = SPECS[name]
     _wire.parameter_names[name] = tuple(parameter.name for parameter in spec.params)
-    shape = SHAPES.get(spec.shape, _wire.RECORD)
+    shape = SHAPES.get(spec.shape, _kinds.RECORD)
     plain, least = [parameter.plain for parameter in spec.params], spec.least
     if spec.rule == "one_given":  # the usual call gives the first one; the others are settled
-        plain[0], least = (plain[0][0] & ~_wire.NONE, *plain[0][1:]), 1
+        plain[0], least = (plain[0][0] & ~_kinds.NONE, *plain[0][1:]), 1
     return Function(
         spec.name,
         frozenset(spec.phases) - RULE_PHASES.get(spec.rule, frozenset()),
@@ -145,7 +145,7 @@ def _function(name: str) -> Function:
         spec.variadic,
         shape,
         settle,
-        restorer(spec.shape, RECORDS) if shape == _wire.RECORD else None,
+        restorer(spec.shape, RECORDS) if shape == _kinds.RECORD else None,
         spec,
     )
 

@@ -56,11 +56,21 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.exception", ()),
     ("kong_pdk._wakeup", ()),
+    ("kong_pdk._kinds", ()),
     ("kong_pdk._wire", ("kong_pdk.exception",)),
-    ("kong_pdk._fallback", ("kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception")),
+    (
+        "kong_pdk._fallback",
+        ("kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception"),
+    ),
     ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
     ("kong_pdk.config", ("kong_pdk._wire", "kong_pdk.exception")),
-    ("kong_pdk.pdk", ("kong_pdk.pdk", "kong_pdk._codec", "kong_pdk.exception")),
+    (
+        "kong_pdk.pdk",
+        (
+            "kong_pdk.pdk", "kong_pdk._codec", "kong_pdk._kinds", "kong_pdk._wire",
+            "kong_pdk.exception",
+        ),
+    ),
     (
         "kong_pdk.runtime",
         (
@@ -161,7 +171,8 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
     )
     pytest.importorskip("kong_pdk._speedups")
     assert set(fresh(script).split()) == {
-        "kong_pdk._speedups", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception",
+        "kong_pdk._speedups", "kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup",
+        "kong_pdk.exception",
     }  # fmt: skip
 
 
