@@ -7,17 +7,15 @@ status 500 for the client. So what would raise there raises here, in the handler
 
 from __future__ import annotations
 
-import difflib
 import enum
 import math
 import numbers
-import uuid
 from collections.abc import Mapping
 from typing import Any, Callable, NoReturn, Optional
 
 from .._codec import Function
 from ..exception import ArgumentError, ArgumentValueError, PhaseError
-from .functions import KINDS, PHASES, FunctionSpec, Parameter
+from .functions import KINDS, PHASES, FunctionSpec, Parameter, close_matches
 
 #: Longest text that an error shows of an argument, characters.
 SHOWN = 40
@@ -92,7 +90,7 @@ def _in_order(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any])
     names = [parameter.name for parameter in spec.params]
     for name in kwargs:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
+            close = close_matches(name, names)
             hint = f", did you mean {close[0]}?" if close else ""
             raise ArgumentError(f"{spec.name} has no argument {name!r}{hint}; {_usage(spec)}")
     for name in names[: len(args)]:
@@ -190,7 +188,7 @@ def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
     if parameter.begins and not text.startswith(parameter.begins):
         raise ArgumentValueError(f"{where} must begin with {parameter.begins}, got {_shown(text)}")
     if parameter.choices and text not in parameter.choices and not spec.rule:
-        close = difflib.get_close_matches(text, parameter.choices, n=1)
+        close = close_matches(text, parameter.choices)
         if not close:
             close = [each for each in parameter.choices if each.lower() == text.lower()]
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -320,6 +318,8 @@ def _consumer_id(
     if search_by_username:
         return
     text = consumer_id if isinstance(consumer_id, str) else bytes(consumer_id).decode("latin-1")
+    import uuid  # takes a while to import, and few plugins ask
+
     try:
         if str(uuid.UUID(text)) == text.lower():
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
@@ -39,6 +40,14 @@ KINDS: dict[str, tuple[int, int, str]] = {
     ),
     "any": (_kinds.ANY, 0, "anything that can be sent"),
 }  # fmt: skip
+
+
+def close_matches(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """The names that are nearest to one that is not known."""
+    import difflib  # takes a while to import, and only errors ask
+
+    return difflib.get_close_matches(name, list(known), count)
+
 
 #: Shapes of results that are no record.
 SHAPES = {"": _kinds.AS_IT_IS, "map": _kinds.MAP, "list": _kinds.ARRAY, "bytes": _kinds.RAW}

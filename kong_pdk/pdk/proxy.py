@@ -7,7 +7,6 @@ the codec's types, and nothing but the call at its end goes to Kong.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from typing import Any, Callable, Optional, Protocol, cast
 
@@ -16,7 +15,7 @@ from .._codec import Child, Function
 from ..exception import PDKException, UnreachableError
 from ._table import FUNCTIONS, RECORDS, UNREACHABLE
 from .checks import RULE_PHASES, settle
-from .functions import SHAPES, FunctionSpec, restorer
+from .functions import SHAPES, FunctionSpec, close_matches, restorer
 
 
 class Caller(Protocol):
@@ -61,7 +60,7 @@ class Namespace(_codec.Namespace):
 
 def _explain(full: str) -> str:
     known = sorted({*SPECS, *NAMESPACES})
-    close = difflib.get_close_matches(full, known, n=3, cutoff=0.6)
+    close = close_matches(full, known, 3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"there is no {full} in Kong's PDK{hint}"
 
