@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from . import text
-from .spec import LEVELS, PHASES, Function, Record, Spec
+from .spec import FIRST, LEVELS, PHASES, Function, Record, Spec
 
 HEAD = '''"""Every PDK function, what its results hold, and the names that cannot be used.
 
@@ -82,6 +82,8 @@ def _function(function: Function, records: dict[str, dict[str, str]]) -> Iterato
             yield f"        {key}={_quoted(getattr(function, key))},"
     if function.step != "plugin.Step":
         yield f"        step={_quoted(function.step)},"
+    if function.since != FIRST:
+        yield f"        since={_quoted(function.since)},"
     yield "        doc=" + text.quoted(text.docstring(function), " " * 8).lstrip() + ","
     yield "    ),"
 

@@ -55,7 +55,7 @@ def multimap(arguments: list[tuple[str, Value]]) -> dict[str, list[Value]]:
 
 
 def simple_map(arguments: list[tuple[str, Value]]) -> dict[str, Any]:
-    """Return arguments as Lua has them: one value alone, several as a list."""
+    """Return arguments, or parts, as Lua has them: one value alone, several as a list."""
     return {name: v[0] if len(v) == 1 else v for name, v in group(arguments).items()}
 
 
@@ -86,6 +86,11 @@ def _escape(text: str) -> str:
     return quote(to_bytes(text), safe=_SAFE)
 
 
+def kind_of(content_type: str) -> str:
+    """Return a content type in lower case and without its parameters."""
+    return content_type.split(";", 1)[0].strip().lower()
+
+
 def decode(content_type: str, data: bytes, limit: int) -> Any | None:
     """Return a body as a table.
 
@@ -98,7 +103,7 @@ def decode(content_type: str, data: bytes, limit: int) -> Any | None:
         The table, or ``None`` where the body is not what the content type says, or the content type
         is none that Kong decodes.
     """
-    kind = content_type.split(";", 1)[0].strip().lower()
+    kind = kind_of(content_type)
     if kind == FORM:
         return simple_map(parse_query(to_text(data), limit))
     if kind == JSON:
@@ -117,13 +122,13 @@ def _decode_multipart(content_type: str, data: bytes) -> dict[str, Any] | None:
     message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + data)
     if not message.is_multipart():
         return None
-    result: dict[str, Any] = {}
+    parts: list[tuple[str, Value]] = []
     for part in message.iter_parts():
         name = part.get_param("name", header="content-disposition")
         payload = part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(payload, bytes):
-            result.setdefault(name, to_text(payload))
-    return result
+            parts.append((name, to_text(payload)))
+    return simple_map(parts)
 
 
 def encode(content_type: str, table: Any) -> tuple[bytes, str] | None:
@@ -135,7 +140,7 @@ def encode(content_type: str, table: Any) -> tuple[bytes, str] | None:
     Raises:
         ValueError: the table holds what the content type cannot carry.
     """
-    kind = content_type.split(";", 1)[0].strip().lower()
+    kind = kind_of(content_type)
     if kind == FORM:
         return encode_query(table).encode("ascii"), content_type
     if kind == JSON:
@@ -152,8 +157,8 @@ def _encode_multipart(content_type: str, table: Any) -> tuple[bytes, str]:
         boundary, content_type = _BOUNDARY, f"{MULTIPART}; boundary={_BOUNDARY}"
     parts: list[str] = []
     for name, value in sorted(as_map(table).items()):
-        if not isinstance(value, (str, bool)) and not is_number(value):
-            raise ValueError(f"value {name!r} must be a string, a number or a boolean")
+        if not isinstance(value, str) and not is_number(value):
+            raise ValueError(f"value {name!r} must be a string or a number")
         head = f'Content-Disposition: form-data; name="{name}"'
         parts.append(f"--{boundary}\r\n{head}\r\n\r\n{to_string(value)}\r\n")
     return to_bytes("".join(parts) + f"--{boundary}--\r\n"), content_type

@@ -49,6 +49,10 @@ _FORMATS: dict[str, str] = {
 _QUALITY = re.compile(r";\s*q\s*=\s*([01](?:\.\d{0,3})?)", re.IGNORECASE)
 
 
+#: Statuses for which nginx asks Kong for a body when an answer has none.
+WITH_PAGE = frozenset(_MESSAGES)
+
+
 def message_for(status: int) -> str:
     """Return what an error of this status says when nobody gave it a text."""
     return _MESSAGES.get(status, f"The upstream server responded with {status}")

@@ -19,6 +19,9 @@ from .values import to_json
 #: What the gateway calls itself in ``Server`` and ``Via``.
 SERVER_NAME = "kong-pdk"
 
+#: What a connection with TLS speaks.
+TLS_VERSION = "TLSv1.3"
+
 #: nginx keeps bodies up to this many bytes in memory; larger ones go to a file, where
 #: ``kong.request.get_raw_body`` does not look unless it is told to.
 BODY_BUFFER = 8192
@@ -146,6 +149,8 @@ class Exchange:
     context: dict[str, Any] = field(default_factory=dict)
     captures: dict[str, Any] = field(default_factory=lambda: {"named": {}, "unnamed": {}})
     client_verify: str | None = None
+    #: ``kong.log.inspect`` writes; in Kong it is the nginx worker that knows, for all requests.
+    inspecting: bool = True
     serialize_edits: list[tuple[str, Any, str]] = field(default_factory=list)
     buffered: bool = False
     upstream_path: str | None = None
@@ -185,12 +190,31 @@ class Exchange:
         """Whether the client's ``X-Forwarded-*`` headers are believed."""
         return is_trusted(self.client_ip, self.trusted_ips)
 
+    @property
+    def reached_access(self) -> bool:
+        """Whether nothing has ended the request before the access phase."""
+        return not {self.exited, self.aborted} & {"certificate", "rewrite"}
+
     def log(self, level: str, message: str) -> None:
         """Keep a log line and hand it to whoever listens."""
         line = LogLine(level, message)
         self.logs.append(line)
         if self.on_log is not None:
             self.on_log(line)
+
+    def page(self, message: str, content_type: str) -> bytes:
+        """Return the body of an error of Kong's own in a content type."""
+        return error_pages.render(message, content_type, self.request_id).encode(
+            "utf-8", "surrogateescape"
+        )
+
+    def error_page(self, status: int) -> tuple[bytes, Headers]:
+        """Return the body that Kong gives to an error without one, and headers that go with it."""
+        accept = self.request.headers.get("accept") or self.request.headers.get("content-type")
+        content_type = error_pages.accepted_type(accept)
+        body = self.page(error_pages.message_for(status), content_type)
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        return body, Headers(headers)
 
     def answer(self, status: int, body: bytes | None, headers: Headers) -> None:
         """Make the answer one that Kong gives itself.
@@ -232,11 +256,8 @@ class Exchange:
         """
         self.log("err", reason)
         self.unexpected = True
-        accept = self.request.headers.get("accept") or self.request.headers.get("content-type")
-        content_type = error_pages.accepted_type(accept)
-        body = error_pages.render(error_pages.message_for(status), content_type, self.request_id)
-        headers = Headers([("Content-Type", content_type), ("Content-Length", str(len(body)))])
-        self.service_response = Response(status, headers, body.encode())
+        body, headers = self.error_page(status)
+        self.service_response = Response(status, headers, body)
 
     def take_service_response(self) -> None:
         """Make the upstream's answer the client's, with the headers that plugins set before it."""
@@ -323,6 +344,24 @@ class Exchange:
             headers.set("Content-Length", str(len(self.response.body)))
         self.response_size = len(self.response.body)
         self.headers_sent = True
+
+
+def is_address(text: str) -> bool:
+    """Say whether a text is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def split_port(text: str) -> tuple[str, int | None]:
+    """Return the parts of ``address``, ``address:port`` or ``[address]:port``."""
+    if not is_address(text):
+        address, _, port = text.rpartition(":")
+        if port.isascii() and port.isdigit() and 0 < int(port) <= 65535:
+            return address.strip("[]"), int(port)
+    return text.strip("[]"), None
 
 
 def is_trusted(address: str, trusted: tuple[str, ...]) -> bool:

@@ -40,6 +40,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("consumer_id", "string", optional=True),
         ),
+        since="Enterprise",
         doc="""Make the groups of a consumer those of the request.
 
         Nothing changes if the request has groups already, or if no id is given. Where Kong does not
@@ -72,6 +73,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("access", "response", "log"),
         returns="Optional[dict[str, Any]]",
         shape="map",
+        since="Enterprise",
         doc="""The consumer group of the request.
 
         Deprecated: use get_consumer_groups.
@@ -90,6 +92,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("access", "response", "log"),
         returns="Optional[list[dict[str, Any]]]",
         shape="list",
+        since="Enterprise",
         doc="""The consumer groups of the request.
 
         Each is a dict with at least `id` and `name`. Where Kong does not know the function, it logs
@@ -232,6 +235,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("group", "table", optional=True),
         ),
+        since="Enterprise",
         doc="""Set the consumer group of the request.
 
         Deprecated: use set_authenticated_consumer_groups.
@@ -251,6 +255,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("groups", "table", optional=True),
         ),
+        since="Enterprise",
         doc="""Set the consumer groups of the request.
 
         They replace those that were set before; without groups these are cleared. Where Kong does
@@ -348,6 +353,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         PHASES,
         returns="dict[str, Any]",
         shape="map",
+        since="3.0",
         doc="""All settings of the Kong node, with passwords and keys replaced by asterisks.
 
         The keys are those of `kong.conf`; some hold what Kong has made of the setting, such as a
@@ -402,6 +408,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ),
         returns="Optional[dict[Any, Any]]",
         shape="map",
+        since="Enterprise",
         doc="""Take a token apart, without decrypting it.
 
         The keys 1 to 5 are the parts as they stand in the token: header, encrypted key,
@@ -426,6 +433,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
             P("token", "string"),
         ),
         returns="Optional[str]",
+        since="Enterprise",
         doc="""Decrypt a token.
 
         RSA keys and elliptic-curve keys (P-256, P-384 and P-521) are taken.
@@ -451,6 +459,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
             P("options", "table", optional=True),
         ),
         returns="Optional[str]",
+        since="Enterprise",
         doc="""Encrypt a text as a token.
 
         Args:
@@ -724,6 +733,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         PHASES,
         level=7,
         variadic=True,
+        since="3.10",
         doc="""Do nothing; in Kong's own tests, write a line at level debug.
 
         Kong writes these lines only if the variable `KONG_IS_TESTING` is 1 in its environment. Use
@@ -774,6 +784,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         PHASES,
         returns="NginxStatistics",
         shape="NginxStatistics",
+        since="3.0",
         doc="""How many connections and requests nginx has, and has had.
 
         The numbers are those of all nginx workers of the node, and of all that Kong listens to, the
@@ -916,6 +927,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.plugin.get_id",
         PHASES,
         returns="Optional[str]",
+        since="3.3",
         doc="""The id of the plugin's entity in Kong, a UUID.
 
         Each configuration of a plugin is an entity with an id of its own. `config["__plugin_id"]`,
@@ -1221,6 +1233,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.request.get_raw_path",
         ("rewrite", "access", "response", "log"),
         returns="str",
+        since="3.0",
         doc="""The path of the request as it was sent, without the query.
 
         Nothing is decoded or resolved. To decide who may go where, compare `get_path`: there is
@@ -1261,6 +1274,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.request.get_start_time",
         ("rewrite", "access", "response", "log"),
         returns="float",
+        since="3.0",
         doc="""When Kong began to process the request, in milliseconds since the epoch.
 
         Phases: rewrite, access, response, log. Kong 3.0 to 3.10.
@@ -1271,6 +1285,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("rewrite", "access", "response", "log"),
         returns="UriCaptures",
         shape="UriCaptures",
+        since="3.1",
         doc="""What the capture groups of the route's path have matched.
 
         This is about routes whose path is a regular expression. The dict `unnamed` has the number
@@ -1574,6 +1589,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("name", "string"),
         ),
+        since="3.9",
         doc="""Remove an argument from the query, each time that it occurs.
 
         The rest of the query is written anew, so escapes in it may look different; from Kong 3.10
@@ -1897,6 +1913,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("retries", "integer", low=0, high=32767),
         ),
+        since="3.8",
         doc="""Set how often Kong tries another time if the service cannot be reached.
 
         Args:
@@ -1935,6 +1952,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
             P("write_timeout", "integer", low=1, high=2147483646),
             P("read_timeout", "integer", low=1, high=2147483646),
         ),
+        since="3.8",
         doc="""Set how long Kong waits for the service, in milliseconds.
 
         The times for writing and reading count between two operations on the connection, not for
@@ -2080,6 +2098,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
             P("attributes", "table", optional=True),
         ),
         returns="Optional[bool]",
+        since="3.8",
         doc="""Hand Kong's OpenTelemetry plugin a structured log entry for the request.
 
         The plugin `opentelemetry` must be set up to report logs; if not, nothing is recorded. Kong
@@ -2105,6 +2124,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
     FunctionSpec(
         "kong.vault.flush",
         PHASES,
+        since="3.3",
         doc="""Forget the secrets that the nginx worker has cached, and fetch all anew.
 
         Kong fetches them in the background: the call does not wait for that. Kong renews secrets by
@@ -2137,6 +2157,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
     FunctionSpec(
         "kong.vault.init_worker",
         PHASES,
+        since="3.3",
         doc="""Start Kong's renewal of secrets in the nginx worker.
 
         Kong has done so before any plugin runs, and another call has no effect.
@@ -2192,6 +2213,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ),
         returns="dict[str, Any]",
         shape="map",
+        since="3.4",
         doc="""Put secrets into a dict, as its key `$refs` says.
 
         `$refs` has a reference for each key that is to get a secret, or a list or dict of
@@ -2212,6 +2234,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         (
             P("input", "table"),
         ),
+        since="3.5",
         doc="""Fetch all secrets that a dict refers to into Kong's caches.
 
         References are looked for in keys and values, at any depth. The secrets are fetched one

@@ -120,6 +120,8 @@ class FunctionSpec:
         variadic: takes any number of anything, and logs it.
         rule: decides, by its name in ``checks.py``, about arguments that do not fit.
         step: the method of the call with which Kong sends the result.
+        since: the Kong release that brought it, "" for all that are known, or
+            "Enterprise".
         doc: what help() shows.
     """
 
@@ -132,6 +134,7 @@ class FunctionSpec:
     variadic: bool = False
     rule: str = ""
     step: str = "plugin.Step"
+    since: str = ""
     doc: str = field(default="", repr=False)
 
     @functools.cached_property

@@ -122,6 +122,11 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.config", "kong_pdk._codec", "kong_pdk._again", "kong_pdk.exception",
         ),
     ),
+    # What the PDK is, from its table; not how plugins call it.
+    (
+        "kong_pdk.gateway.functions.registry",
+        ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
+    ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
     (
         "kong_pdk.commands",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from .. import body
-from ..exchange import Exchange
+from ..exchange import TLS_VERSION, Exchange
 from ..values import is_number, is_table, to_json, to_string, type_name
 from .checks import need_string
-from .registry import REQUEST, PdkError, check, pdk
+from .registry import PdkError, check, pdk
 
 _SECRET = ("authorization", "proxy-authorization")
 _SOURCES = {"service": "upstream", "exit": "kong", "error": "kong"}
@@ -49,18 +49,20 @@ def deprecation(exchange: Exchange, *parts: Any) -> None:
 
 @pdk("kong.log.inspect")
 def inspect(exchange: Exchange, *parts: Any) -> None:
+    if not exchange.inspecting:
+        return
     shown = (to_json(part) if is_table(part) else to_string(part) for part in parts)
     exchange.log("notice", " ".join(shown))
 
 
 @pdk("kong.log.inspect.on")
 def inspect_on(exchange: Exchange) -> None:
-    """Do nothing: inspection is always on here."""
+    exchange.inspecting = True
 
 
 @pdk("kong.log.inspect.off")
 def inspect_off(exchange: Exchange) -> None:
-    """Do nothing: inspection is always on here."""
+    exchange.inspecting = False
 
 
 @pdk("kong.log.set_format")
@@ -70,7 +72,7 @@ def set_format(exchange: Exchange, template: Any) -> None:
         need_string("format", template)
 
 
-@pdk("kong.log.set_serialize_value", REQUEST)
+@pdk("kong.log.set_serialize_value")
 def set_serialize_value(exchange: Exchange, key: Any, value: Any, options: Any) -> None:
     name = need_string("key", key)
     mode = options.get("mode", "set") if isinstance(options, dict) else "set"
@@ -80,7 +82,7 @@ def set_serialize_value(exchange: Exchange, key: Any, value: Any, options: Any) 
         exchange.serialize_edits.append((name, value, mode))
 
 
-@pdk("kong.log.serialize", "log")
+@pdk("kong.log.serialize")
 def serialize(exchange: Exchange) -> str | None:
     """Return the record of the request as JSON, or nil where it has no JSON form."""
     record = build_record(exchange)
@@ -109,7 +111,7 @@ def build_record(exchange: Exchange) -> dict[str, Any]:
         consumer_id = (exchange.consumer or {}).get("id")
         entity = {"id": credential["id"], "consumer_id": consumer_id}
     came = exchange.service_response
-    return {
+    record: dict[str, Any] = {
         "request": {
             "id": exchange.request_id,
             "uri": request.target,
@@ -141,6 +143,10 @@ def build_record(exchange: Exchange) -> dict[str, Any]:
         "started_at": round(exchange.started * 1000),
         "source": _SOURCES[exchange.source],
     }
+    if exchange.tls:
+        verified = exchange.client_verify or "NONE"
+        record["request"]["tls"] = {"version": TLS_VERSION, "client_verify": verified}
+    return record
 
 
 def _one_or_many(values: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +159,11 @@ def _edit(record: dict[str, Any], key: str, value: Any, mode: str) -> None:
     table = record
     for part in path:
         inner = table.get(part.replace("\0", "."))
-        if not isinstance(inner, dict):
-            if mode != "set":
+        if inner is None:
+            if mode == "replace":
                 return
             inner = table[part.replace("\0", ".")] = {}
+        check(isinstance(inner, dict), f"{key} leads through a value that is no table")
         table = inner
     name = last.replace("\0", ".")
     there = table.get(name) is not None

@@ -1,4 +1,4 @@
-"""The rest of the PDK: nginx, the context, the node, the router, and what a gateway has one of."""
+"""nginx, the context, the node, the router, and what else a gateway has one of."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 import socket
 from typing import Any, Callable
 
-from ..exchange import Exchange
+from ..exchange import TLS_VERSION, Exchange
 from ..values import as_map, is_number, is_table, type_name
 from .checks import need_string
-from .registry import ANY, IDENTIFIED, PdkError, check, pdk
+from .registry import PdkError, check, pdk
 
 _VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "args": lambda e: e.request.query,
@@ -44,10 +44,9 @@ _VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "document_uri": lambda e: e.request.path,
 }
 _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
-_REFERENCE = re.compile(r"\{vault://([a-z][a-z0-9-]*)/([^/?#{}]+)(/[^?#{}]*)?(\?[^#{}]*)?(#\d+)?\}")
 
 
-@pdk("kong.nginx.get_var", live=True)
+@pdk("kong.nginx.get_var")
 def get_var(exchange: Exchange, name: Any) -> str | None:
     """Return one of nginx's variables; nil for one that this gateway does not have."""
     wanted = need_string("the variable's name", name)
@@ -65,7 +64,7 @@ def get_var(exchange: Exchange, name: Any) -> str | None:
 
 @pdk("kong.nginx.get_subsystem")
 def get_subsystem(exchange: Exchange) -> str:
-    return "http"
+    return "stream" if exchange.phase == "preread" else "http"
 
 
 @pdk("kong.nginx.get_statistics")
@@ -82,7 +81,7 @@ def get_statistics(exchange: Exchange) -> dict[str, int]:
 
 @pdk("kong.nginx.get_tls1_version_str")
 def get_tls1_version_str(exchange: Exchange) -> str | None:
-    return "TLSv1.3" if exchange.tls and exchange.phase != "log" else None
+    return TLS_VERSION if exchange.tls and exchange.phase != "log" else None
 
 
 @pdk("kong.nginx.get_ctx")
@@ -97,8 +96,8 @@ def set_ctx(exchange: Exchange, key: Any, value: Any) -> None:
 
 @pdk("kong.nginx.req_start_time")
 def req_start_time(exchange: Exchange) -> float:
-    """Return when the request began, in seconds since the epoch."""
-    return round(exchange.started, 3)
+    """Return when the request began, in seconds since the epoch; there is none in a handshake."""
+    return 0 if exchange.phase == "certificate" else round(exchange.started, 3)
 
 
 @pdk("kong.ctx.shared.get")
@@ -134,7 +133,7 @@ def node_hostname(exchange: Exchange) -> str:
     return socket.gethostname()
 
 
-@pdk("kong.node.get_memory_stats", step="plugin.StepMemoryStats")
+@pdk("kong.node.get_memory_stats")
 def node_memory_stats(exchange: Exchange, unit: Any, scale: Any) -> dict[str, Any]:
     """Return statistics in Kong's form; the numbers are made up, as there is no nginx here."""
     name = str(unit or "b").lower()
@@ -162,24 +161,27 @@ def plugin_id(exchange: Exchange) -> str | None:
     return exchange.plugin_id
 
 
-@pdk("kong.router.get_route", IDENTIFIED, step="plugin.StepRoute")
+@pdk("kong.router.get_route")
 def get_route(exchange: Exchange) -> dict[str, Any] | None:
     return exchange.route
 
 
-@pdk("kong.router.get_service", IDENTIFIED, step="plugin.StepService")
+@pdk("kong.router.get_service")
 def get_service(exchange: Exchange) -> dict[str, Any] | None:
     return exchange.service_entity
 
 
 @pdk("kong.table.new")
-def table_new(exchange: Exchange) -> dict[str, Any]:
+def table_new(exchange: Exchange, narr: Any, nrec: Any) -> dict[str, Any]:
+    for what, value in (("narr", narr), ("nrec", nrec)):
+        check(is_number(value), f"{what} must be a number, not {type_name(value)}")
     return {}
 
 
 @pdk("kong.table.clear")
-def table_clear(exchange: Exchange) -> None:
-    """Do nothing: the table that came over the wire was a copy."""
+def table_clear(exchange: Exchange, table: Any) -> None:
+    """Check the argument; what came over the wire was a copy."""
+    check(is_table(table), f"the argument must be a table, not {type_name(table)}")
 
 
 @pdk("kong.table.merge")
@@ -193,51 +195,14 @@ def telemetry_log(exchange: Exchange) -> None:
     """Do nothing: without the OpenTelemetry plugin Kong drops the entry too."""
 
 
-@pdk("kong.vault.is_reference")
-def is_reference(exchange: Exchange, reference: Any) -> bool:
-    return isinstance(reference, str) and bool(re.fullmatch(r"\{vault://.*\}", reference))
-
-
-@pdk("kong.vault.parse_reference")
-def parse_reference(exchange: Exchange, reference: Any) -> dict[str, Any] | None:
-    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
-    if found is None:
-        return None
-    result: dict[str, Any] = {"name": found.group(1), "resource": found.group(2)}
-    if found.group(3) and len(found.group(3)) > 1:
-        result["key"] = found.group(3)[1:]
-    return result
-
-
-@pdk("kong.vault.get", ANY)
-def vault_get(exchange: Exchange, reference: Any) -> None:
-    """Return nil: this gateway has no vaults."""
-    exchange.log("notice", f"this gateway has no vaults; {reference} has no value")
-
-
-@pdk("kong.vault.flush")
-def vault_flush(exchange: Exchange) -> None:
-    """Do nothing: this gateway has no vaults."""
-
-
-@pdk("kong.vault.update")
-def vault_update(exchange: Exchange, options: Any) -> Any:
-    """Return the options as they are, since no reference in them can be resolved."""
-    return options
-
-
-@pdk("kong.vault.init_worker")
-def vault_init_worker(exchange: Exchange) -> None:
-    """Do nothing: this gateway has no vaults."""
-
-
-@pdk("kong.vault.warmup")
-def vault_warmup(exchange: Exchange, options: Any) -> None:
-    """Check the argument; there are no vaults to ask."""
-    check(is_table(options), f"the options must be a table, not {type_name(options)}")
-
-
 @pdk("kong.configuration.remove_sensitive")
-def configuration(exchange: Exchange) -> dict[str, list[str]]:
-    """Return an empty configuration."""
-    return {}
+def configuration(exchange: Exchange) -> dict[str, Any]:
+    """Return the settings that mean something here."""
+    return {
+        "nginx_http_client_body_buffer_size": str(exchange.body_buffer),
+        "database": "off",
+        "node_id": exchange.node_id,
+        "real_ip_header": "X-Real-IP",
+        "role": "traditional",
+        "trusted_ips": list(exchange.trusted_ips),
+    }

@@ -1,7 +1,7 @@
 """The table of PDK functions, and the one way to call them.
 
-A function is registered with the phases in which Kong lets a plugin server call it and with the way
-its result crosses the wire. :func:`call` is what every driver uses, whatever carried the call.
+In which phases a function may be called, and how its result crosses the wire, is what the PDK's own
+table says. :func:`call` is what every driver uses, whatever carried the call.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
+from ...pdk._table import FUNCTIONS
+from ...pdk.functions import PHASES, FunctionSpec
 from ..exchange import Exchange
 from ..values import arguments, to_bytes, to_wire
 
-ANY = "certificate rewrite access response log"
-REQUEST = "rewrite access response log"
-BEFORE_LOG = "rewrite access response"
-BEFORE_UPSTREAM = "rewrite access"
-ANSWERED = "response log"
-IDENTIFIED = "access response log"
+_SPECS = {spec.name: spec for spec in FUNCTIONS}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,17 +32,9 @@ class PhaseEnded(BaseException):
 class Function:
     """How one PDK function is called and how its result travels."""
 
-    name: str
+    spec: FunctionSpec
     run: Callable[..., Any]
-    #: Phases in which it may be called.
-    phases: frozenset[str]
-    #: RPC method that carries its result.
-    step: str
-    #: The result is binary data.
-    raw: bool
-    #: It asks nginx about the request itself, which is gone when the log phase runs.
-    live: bool
-    #: How many arguments it takes; the rest is dropped, as Lua does. ``None``: all of them.
+    #: How many arguments it looks at; the rest is dropped, as Lua does. ``None``: all of them.
     arity: int | None
 
 
@@ -60,43 +49,28 @@ class Reply:
     value: Any = None
 
 
-#: Every PDK function by its full name.
+#: Every PDK function of Kong without Enterprise, by its full name.
 TABLE: dict[str, Function] = {}
 
 
-def pdk(
-    name: str,
-    phases: str = ANY,
-    *,
-    step: str = "plugin.Step",
-    raw: bool = False,
-    live: bool = False,
-) -> Callable[[F], F]:
+def pdk(name: str) -> Callable[[F], F]:
     """Register a function of the PDK.
 
     Args:
         name: its full name, such as ``kong.request.get_method``.
-        phases: names of the phases in which it may be called, separated by spaces.
-        step: the RPC method that carries its result.
-        raw: its result is binary data; one that is nil ends the phase, as in Kong.
-        live: it cannot be called in the log phase, whatever its phases say.
 
     Returns:
         A decorator that leaves the function as it is.
+
+    Raises:
+        KeyError: the PDK's table has no such function.
     """
+    spec = _SPECS[name]
 
     def register(function: F) -> F:
         parameters = list(inspect.signature(function).parameters.values())[1:]
         rest = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
-        TABLE[name] = Function(
-            name,
-            function,
-            frozenset(phases.split()),
-            step,
-            raw,
-            live,
-            None if rest else len(parameters),
-        )
+        TABLE[name] = Function(spec, function, None if rest else len(parameters))
         return function
 
     return register
@@ -136,24 +110,22 @@ def call(exchange: Exchange, name: object, args: object) -> Reply:
     if isinstance(value, dict) and value.get("_method") not in (None, False):
         # Kong takes this key of any result for the name of the step's method.
         return Reply(value["_method"], value)
-    return Reply(function.step, value)
+    return Reply(function.spec.step, value)
 
 
 def _run(exchange: Exchange, function: Function, args: list[Any]) -> Any:
-    phase = exchange.phase
-    if phase not in function.phases:
-        allowed = ", ".join(p for p in ANY.split() if p in function.phases)
+    spec, phase = function.spec, exchange.phase
+    if phase not in spec.phases:
+        allowed = ", ".join(each for each in PHASES if each in spec.phases)
         raise PdkError(f"cannot be called in the {phase} phase, only in: {allowed}")
-    if phase == "log" and function.live:
-        raise PdkError("the request it asks about is over when the log phase runs")
     if function.arity is not None:
         args = args[: function.arity] + [None] * (function.arity - len(args))
     result = function.run(exchange, *args)
-    if function.raw:
+    if spec.shape == "bytes":
         if result is None:
             raise PdkError("there is no value, and Kong cannot send nil as binary data")
         return result if isinstance(result, bytes) else to_bytes(result)
-    if function.step == "plugin.StepMultiMap":
+    if spec.step == "plugin.StepMultiMap":
         return result  # a map even when it is empty
     return to_wire(result)
 

@@ -5,44 +5,56 @@ from __future__ import annotations
 import posixpath
 import re
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from .. import body
 from ..exchange import Exchange
 from ..headers import normal
-from ..values import is_number, to_text, type_name
+from ..values import is_number, to_bytes, to_text, type_name
 from .checks import limit, need_string
-from .registry import BEFORE_LOG, REQUEST, PdkError, check, pdk
+from .registry import PdkError, check, pdk
+
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_RESERVED = b"!#$%&'()*+,/:;=?@[]"  # RFC 3986, and the percent sign
 
 
-@pdk("kong.request.get_scheme", REQUEST)
+def _need_access(exchange: Exchange) -> None:
+    """Refuse what the log phase knows only if it was saved in the access phase."""
+    check(
+        exchange.phase != "log" or exchange.reached_access,
+        "the request it asks about is over, and has ended before the access phase",
+    )
+
+
+@pdk("kong.request.get_scheme")
 def get_scheme(exchange: Exchange) -> str:
+    _need_access(exchange)
     return exchange.request.scheme
 
 
-@pdk("kong.request.get_host", REQUEST)
+@pdk("kong.request.get_host")
 def get_host(exchange: Exchange) -> str:
+    _need_access(exchange)
     return exchange.request.host
 
 
-@pdk("kong.request.get_port", live=True)
+@pdk("kong.request.get_port")
 def get_port(exchange: Exchange) -> int:
     return exchange.server_port
 
 
-@pdk("kong.request.get_forwarded_scheme", REQUEST, live=True)
+@pdk("kong.request.get_forwarded_scheme")
 def get_forwarded_scheme(exchange: Exchange) -> str:
     given = _forwarded(exchange, "x-forwarded-proto")
     return given.lower() if given else exchange.request.scheme
 
 
-@pdk("kong.request.get_forwarded_host", REQUEST, live=True)
+@pdk("kong.request.get_forwarded_host")
 def get_forwarded_host(exchange: Exchange) -> str:
     given = _forwarded(exchange, "x-forwarded-host")
     return given.split(":", 1)[0].lower() if given else exchange.request.host
 
 
-@pdk("kong.request.get_forwarded_port", REQUEST, live=True)
+@pdk("kong.request.get_forwarded_port")
 def get_forwarded_port(exchange: Exchange) -> int:
     for given in (
         _forwarded(exchange, "x-forwarded-port"),
@@ -53,12 +65,12 @@ def get_forwarded_port(exchange: Exchange) -> int:
     return exchange.server_port
 
 
-@pdk("kong.request.get_forwarded_path", REQUEST, live=True)
+@pdk("kong.request.get_forwarded_path")
 def get_forwarded_path(exchange: Exchange) -> str:
     return _forwarded(exchange, "x-forwarded-path") or get_path(exchange)
 
 
-@pdk("kong.request.get_forwarded_prefix", REQUEST, live=True)
+@pdk("kong.request.get_forwarded_prefix")
 def get_forwarded_prefix(exchange: Exchange) -> str | None:
     return _forwarded(exchange, "x-forwarded-prefix")
 
@@ -67,49 +79,49 @@ def _forwarded(exchange: Exchange, name: str) -> str | None:
     return exchange.request.headers.get(name) if exchange.trusts_client else None
 
 
-@pdk("kong.request.get_http_version", REQUEST, live=True)
+@pdk("kong.request.get_http_version")
 def get_http_version(exchange: Exchange) -> float:
     return exchange.request.version
 
 
-@pdk("kong.request.get_method", REQUEST, live=True)
+@pdk("kong.request.get_method")
 def get_method(exchange: Exchange) -> str:
     return exchange.request.method
 
 
-@pdk("kong.request.get_path", REQUEST)
+@pdk("kong.request.get_path")
 def get_path(exchange: Exchange) -> str:
     """Return the path with its escapes undone, no dot segments and no doubled slashes."""
-    raw = get_raw_path(exchange)
-    # An escaped slash stays as it is: undoing it would change the path's segments.
-    parts = re.split("(%2[fF])", raw)
-    path = "".join(
-        part.upper()
-        if index % 2
-        else to_text(unquote_to_bytes(part.encode("utf-8", "surrogateescape")))
-        for index, part in enumerate(parts)
-    )
+    path = to_text(_ESCAPE.sub(_unescape, to_bytes(get_raw_path(exchange))))
     clean = posixpath.normpath(re.sub("/+", "/", path)) if path else ""
     slash = path.endswith(("/", "/.", "/..")) and not clean.endswith("/")
     return clean + "/" if slash else clean
 
 
-@pdk("kong.request.get_raw_path", REQUEST)
+def _unescape(escape: re.Match[bytes]) -> bytes:
+    """Return the byte of an escape; a reserved one, such as a slash, stays escaped."""
+    byte = bytes.fromhex(escape[1].decode("ascii"))
+    return escape[0].upper() if byte in _RESERVED else byte
+
+
+@pdk("kong.request.get_raw_path")
 def get_raw_path(exchange: Exchange) -> str:
+    _need_access(exchange)
     return exchange.request.target.partition("?")[0]
 
 
-@pdk("kong.request.get_path_with_query", REQUEST)
+@pdk("kong.request.get_path_with_query")
 def get_path_with_query(exchange: Exchange) -> str:
+    _need_access(exchange)
     return exchange.request.target
 
 
-@pdk("kong.request.get_raw_query", REQUEST, live=True)
+@pdk("kong.request.get_raw_query")
 def get_raw_query(exchange: Exchange) -> str:
     return exchange.request.query
 
 
-@pdk("kong.request.get_query_arg", REQUEST, live=True)
+@pdk("kong.request.get_query_arg")
 def get_query_arg(exchange: Exchange, name: Any) -> body.Value | None:
     need_string("the name of a query argument", name)
     for found, value in body.parse_query(exchange.request.query, 100):
@@ -118,25 +130,25 @@ def get_query_arg(exchange: Exchange, name: Any) -> body.Value | None:
     return None
 
 
-@pdk("kong.request.get_query", REQUEST, step="plugin.StepMultiMap", live=True)
+@pdk("kong.request.get_query")
 def get_query(exchange: Exchange, max_args: Any) -> dict[str, list[body.Value]]:
     count = limit("max_args", max_args)
     return body.multimap(body.parse_query(exchange.request.query, count))
 
 
-@pdk("kong.request.get_header", REQUEST)
+@pdk("kong.request.get_header")
 def get_header(exchange: Exchange, name: Any) -> str | None:
     return exchange.request.headers.get(need_string("a header's name", name))
 
 
-@pdk("kong.request.get_headers", REQUEST, step="plugin.StepMultiMap")
+@pdk("kong.request.get_headers")
 def get_headers(exchange: Exchange, max_headers: Any) -> dict[str, list[str]]:
     if exchange.phase == "log":
         max_headers = None
     return exchange.request.headers.as_map(limit("max_headers", max_headers))
 
 
-@pdk("kong.request.get_raw_body", BEFORE_LOG, raw=True)
+@pdk("kong.request.get_raw_body")
 def get_raw_body(exchange: Exchange, max_allowed_file_size: Any) -> bytes:
     data, problem = _stored_body(exchange, max_allowed_file_size)
     if data is None:
@@ -144,7 +156,7 @@ def get_raw_body(exchange: Exchange, max_allowed_file_size: Any) -> bytes:
     return data
 
 
-@pdk("kong.request.get_body", BEFORE_LOG)
+@pdk("kong.request.get_body")
 def get_body(
     exchange: Exchange, mimetype: Any, max_args: Any, max_allowed_file_size: Any
 ) -> Any | None:
@@ -152,6 +164,8 @@ def get_body(
     if content_type is None:
         return None
     count = limit("max_args", max_args)
+    if body.kind_of(str(content_type)) == body.FORM:
+        max_allowed_file_size = None  # nginx's own parser does not look at files
     data, problem = _stored_body(exchange, max_allowed_file_size)
     if data is None:
         exchange.log("debug", f"kong.request.get_body gives nil: {problem}")
@@ -183,12 +197,12 @@ def _full_type(exchange: Exchange, content_type: str) -> str:
     return own if same else content_type
 
 
-@pdk("kong.request.get_start_time", REQUEST)
+@pdk("kong.request.get_start_time")
 def get_start_time(exchange: Exchange) -> float:
     """Return when the request began, in milliseconds since the epoch."""
     return round(exchange.started * 1000)
 
 
-@pdk("kong.request.get_uri_captures", REQUEST)
+@pdk("kong.request.get_uri_captures")
 def get_uri_captures(exchange: Exchange) -> dict[str, Any]:
     return exchange.captures

@@ -9,65 +9,67 @@ from ..exchange import Exchange
 from ..headers import Headers, normal
 from ..values import as_map, is_number, is_table, to_bytes, to_json, type_name
 from .checks import header_map, header_values, limit, need_string
-from .registry import ANSWERED, BEFORE_LOG, PdkError, PhaseEnded, check, pdk
+from .registry import PdkError, PhaseEnded, check, pdk
+
+_STREAM_STATUSES = (200, 400, 403, 500, 502, 503)
 
 
-@pdk("kong.response.get_status", ANSWERED)
+@pdk("kong.response.get_status")
 def get_status(exchange: Exchange) -> int:
     return exchange.response.status
 
 
-@pdk("kong.response.get_header", ANSWERED)
+@pdk("kong.response.get_header")
 def get_header(exchange: Exchange, name: Any) -> str | None:
     return exchange.response.headers.get(need_string("a header's name", name))
 
 
-@pdk("kong.response.get_headers", ANSWERED, step="plugin.StepMultiMap")
+@pdk("kong.response.get_headers")
 def get_headers(exchange: Exchange, max_headers: Any) -> dict[str, list[str]]:
     if exchange.phase == "log":
         max_headers = None
     return exchange.response.headers.as_map(limit("max_headers", max_headers))
 
 
-@pdk("kong.response.get_source", ANSWERED)
+@pdk("kong.response.get_source")
 def get_source(exchange: Exchange) -> str:
     return exchange.source
 
 
-@pdk("kong.response.set_status", BEFORE_LOG)
+@pdk("kong.response.set_status")
 def set_status(exchange: Exchange, status: Any) -> None:
     exchange.response.status = _status(status, 100)
 
 
-@pdk("kong.response.set_header", BEFORE_LOG)
+@pdk("kong.response.set_header")
 def set_header(exchange: Exchange, name: Any, value: Any) -> None:
     header, values = header_values(name, value)
     if not _is_framing(exchange, header):
         exchange.response.headers.set(header, *values)
 
 
-@pdk("kong.response.add_header", BEFORE_LOG)
+@pdk("kong.response.add_header")
 def add_header(exchange: Exchange, name: Any, value: Any) -> None:
     header, values = header_values(name, value)
     if not _is_framing(exchange, header):
         exchange.response.headers.add(header, *values)
 
 
-@pdk("kong.response.clear_header", BEFORE_LOG)
+@pdk("kong.response.clear_header")
 def clear_header(exchange: Exchange, name: Any) -> None:
     exchange.response.headers.remove(need_string("a header's name", name))
 
 
-@pdk("kong.response.set_headers", BEFORE_LOG)
+@pdk("kong.response.set_headers")
 def set_headers(exchange: Exchange, headers: Any) -> None:
     _apply(exchange, header_map(headers))
 
 
-@pdk("kong.response.exit", BEFORE_LOG)
+@pdk("kong.response.exit")
 def exit_(exchange: Exchange, status: Any, body: Any, headers: Any) -> NoReturn:
     """Answer the client; nothing more of this phase is run.
 
-    Without a body the answer is empty here; nginx puts in a page of its own for some codes.
+    Without a body the answer is empty, but for the statuses that Kong has a text for.
     """
     code = _status(status, 100)
     if body is not None and not isinstance(body, str) and not is_table(body):
@@ -75,12 +77,29 @@ def exit_(exchange: Exchange, status: Any, body: Any, headers: Any) -> NoReturn:
     lines = header_map(headers, required=False)
     if is_table(body):
         body = _json(body)
-        if lines.get("content-type") is None:
+        if exchange.phase != "preread" and lines.get("content-type") is None:
             lines.set("Content-Type", error_pages.JSON_TYPE)
-    _finish(exchange, code, body, lines)
+    if exchange.phase == "preread":
+        _close_stream(exchange, code, body)
+    elif body is None and code in error_pages.WITH_PAGE:
+        page, headers_of_page = exchange.error_page(code)
+        for name, value in headers_of_page:
+            lines.set(name, value)
+        _finish(exchange, code, page, lines)
+    _finish(exchange, code, None if body is None else to_bytes(body), lines)
 
 
-@pdk("kong.response.error", BEFORE_LOG)
+def _close_stream(exchange: Exchange, status: int, body: str | None) -> NoReturn:
+    """End a stream connection, to which a status other than 200 is only a sign in the log."""
+    known = ", ".join(map(str, _STREAM_STATUSES))
+    check(status in _STREAM_STATUSES, f"the status of a stream must be one of {known}")
+    if body is not None and status != 200:
+        exchange.log("err", f"the stream connection is refused with status {status}: {body}")
+        body = None
+    _finish(exchange, status, None if body is None else to_bytes(body), Headers())
+
+
+@pdk("kong.response.error")
 def error(exchange: Exchange, status: Any, message: Any, headers: Any) -> NoReturn:
     """Answer the client with an error in the format that it accepts."""
     code = _status(status, 400)
@@ -95,14 +114,13 @@ def error(exchange: Exchange, status: Any, message: Any, headers: Any) -> NoRetu
         content_type = error_pages.accepted_type(exchange.request.headers.get("accept"))
     lines.set("Content-Type", content_type)
     text = error_pages.message_for(code) if message is None else message
-    page = error_pages.render(text, content_type, exchange.request_id)
-    _finish(exchange, code, page, lines)
+    _finish(exchange, code, exchange.page(text, content_type), lines)
 
 
-def _finish(exchange: Exchange, status: int, body: str | None, headers: Headers) -> NoReturn:
+def _finish(exchange: Exchange, status: int, body: bytes | None, headers: Headers) -> NoReturn:
     kept = Headers(line for line in headers if not _is_framing(exchange, line[0]))
     exchange.exited = exchange.phase
-    exchange.answer(status, None if body is None else to_bytes(body), kept)
+    exchange.answer(status, body, kept)
     raise PhaseEnded
 
 
