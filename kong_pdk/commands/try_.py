@@ -228,6 +228,8 @@ def _introduce(
         trace.say(f"plugin server: {trace.codec} codec")
     if "certificate" in plugin.phases:
         trace.say("the certificate phase is not run: this gateway does not speak TLS")
+    if "preread" in plugin.phases:
+        trace.say("the preread phase is not run: this gateway takes HTTP only, no streams")
     trace.say(f"upstream: {args.upstream or 'an echo of the request'}")
     trace.say(f"listening on http://127.0.0.1:{port}")
 
