@@ -3,7 +3,8 @@
 
     python3 dev.py try       build, start the example plugin, and send a request through it
     python3 dev.py test      build and run all tests; further arguments go to pytest
-    python3 dev.py lint      ruff, its formatter, mypy, and whether what is generated is up to date
+    python3 dev.py lint      ruff, its formatter, mypy, pyright, and whether what is generated is
+                             up to date
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
@@ -82,16 +83,18 @@ def main() -> None:
         ]  # fmt: skip
         run(str(BIN / "kong-pdk"), "try", *request)
     elif command == "test":
-        install("try,gevent,test")
+        install("try,gevent,test,types")
         run(str(BIN / "pytest"), *arguments)
     elif command == "lint":
-        install("try,gevent,lint")
+        install("try,gevent,lint,types")
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
+        quiet = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}  # asks for no newer release
+        run(str(BIN / "pyright"), "--pythonpath", str(BIN / "python"), env=quiet)
         run(str(BIN / "python"), "-m", "pdkgen", "--check")
     elif command == "generate":
-        install("try,gevent,lint")
+        install("try,gevent,lint,types")
         run(str(BIN / "python"), "-m", "pdkgen", *arguments)
     elif command == "bench":
         install("try,gevent,test")

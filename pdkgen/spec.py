@@ -38,7 +38,7 @@ from typing import Any, Optional
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 FOLDER = Path(__file__).parent / "spec"
 

@@ -29,7 +29,9 @@ class _Subparser(argparse.ArgumentParser):
         super().__init__(**options)
         self._module = module
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         module, self._module = self._module, None
         if module is not None:
             command = importlib.import_module(f"{__package__}.{module}")

@@ -208,7 +208,8 @@ async def _try(args: argparse.Namespace, prefix: Path) -> int:
         stack.push_async_callback(gateway.close)
         _introduce(trace, plugin, gateway.port, args)
         if args.request is None:
-            await asyncio.get_running_loop().create_future()
+            never: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            return await never
         method, target = args.request
         data = None if args.data is None else args.data.encode("utf-8", "surrogateescape")
         answer = await http.fetch(gateway.port, method, target, args.header, data)

@@ -73,7 +73,7 @@ class Mode(BaseMode):
 
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
         super().__init__(service, loop, config)
-        self._hub = gevent.get_hub()
+        self._hub: Any = gevent.get_hub()
         self._switch = Switch(
             self,
             # The hub's own switch only adds a look for a hook that no greenlet of today has.
@@ -254,9 +254,10 @@ def _find_unpatched(early: list[str]) -> dict[str, set[str]]:
 
     A sitecustomize or a .pth file imports such modules. gevent sees to the library's own.
     """
+    replaced: dict[str, dict[str, Any]] = gevent.monkey.saved  # pyright: ignore
     originals = {
         id(original): f"{module}.{name}"
-        for module, saved in gevent.monkey.saved.items()
+        for module, saved in replaced.items()
         for name, original in saved.items()
         if callable(original)
     }

@@ -14,5 +14,7 @@ from __future__ import annotations
 
 from .proxy import ITEMS, NAMESPACES, class_name, namespace_class
 
-__all__ = [class_name(path) for path in sorted({*NAMESPACES, *ITEMS})]
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]  # the stub has the names
+    class_name(path) for path in sorted({*NAMESPACES, *ITEMS})
+]
 globals().update((class_name(path), namespace_class(path)) for path in {*NAMESPACES, *ITEMS})

@@ -174,7 +174,7 @@ def namespace_class(path: str) -> type[Namespace]:
         if name.startswith(prefix) and "." not in (last := name[len(prefix) :]):
             space = name in NAMESPACES or name in ITEMS
             members[last] = Child(namespace_class(name)) if space else _function(name)
-    return type(class_name(path), (base,), members)
+    return cast("type[Namespace]", type(class_name(path), (base,), members))
 
 
 def root_class() -> Callable[[Caller], Any]:

@@ -17,6 +17,7 @@ class HasFileno(Protocol):
 
     def fileno(self) -> int:
         """The descriptor."""
+        ...
 
 
 class Poller:

@@ -24,11 +24,13 @@ class Mode(Protocol):
 
     def exchange(self, event: Event, frame: bytes) -> Request:
         """Send a PDK call and wait for the step that answers it; where no ``runner`` does that."""
+        ...
 
     def converse(
         self, event: Event, frame: bytes, arrived: Union[Request, Exception, None]
     ) -> Request:
         """Go on with an exchange in which something rare has happened; see ``Waiter.converse``."""
+        ...
 
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send a PDK call that no step answers."""

@@ -219,7 +219,7 @@ def _import_file(path: str, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
-        spec.loader.exec_module(module)
+        spec.loader.exec_module(module)  # pyright: ignore[reportAttributeAccessIssue]  # of 3.9
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # sys.exit() in a script that happens to lie there

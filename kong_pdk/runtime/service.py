@@ -78,6 +78,7 @@ class Forward(Protocol):
         Raises:
             RPCError: the process has not taken it in time.
         """
+        ...
 
 
 def no_event_text(event_id: object) -> str:

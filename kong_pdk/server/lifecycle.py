@@ -29,10 +29,12 @@ class Stoppable(Protocol):
     @property
     def stopping(self) -> bool:
         """Whether it has been told to stop."""
+        ...
 
     @property
     def signal_fd(self) -> int:
         """Wakes it up when something is written to it."""
+        ...
 
     def stop(self) -> None:
         """Stop, gracefully the first time and at once the second."""
@@ -93,7 +95,7 @@ def set_title(plugins: Iterable[str], role: str = "") -> None:
         role: of this process, if the server has several.
     """
     try:
-        from setproctitle import setproctitle
+        from setproctitle import setproctitle  # pyright: ignore[reportMissingImports]
     except ImportError:
         return
     setproctitle(f"kong-pdk: {', '.join(sorted(plugins))}" + (f" ({role})" if role else ""))

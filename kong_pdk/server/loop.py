@@ -50,6 +50,7 @@ class LoopMode(Protocol):
         Args:
             connected: whether Kong has connections; without any, no step will come.
         """
+        ...
 
     def stop(self) -> None:
         """End all handlers that can be ended."""

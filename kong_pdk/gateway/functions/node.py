@@ -69,7 +69,7 @@ def get_subsystem(exchange: Exchange) -> str:
 
 @pdk("kong.nginx.get_statistics")
 def get_statistics(exchange: Exchange) -> dict[str, int]:
-    counted = dict.fromkeys(
+    counted: dict[str, int] = dict.fromkeys(
         ("connections_active", "connections_reading", "connections_writing", "connections_waiting"),
         0,
     )
