@@ -125,8 +125,10 @@ def example_phase(function: Function) -> str:
 
 
 def _types(records: tuple[Record, ...]) -> str:
-    lines = [NOTE, "# Types", "", "Of `kong_pdk.pdk.types`. Kong leaves out what is nil, so every "
-             "key may be missing.", "", "| name | what it is |", "| --- | --- |"]  # fmt: skip
+    lines = [NOTE, "# Types", ""]
+    lines += ["Of `kong_pdk.pdk.types`. Kong leaves out what is nil, so a key may be missing, "
+              "unless it says *always there*."]  # fmt: skip
+    lines += ["", "| name | what it is |", "| --- | --- |"]
     lines += [
         "| `Text` | `str`, `bytes` or `bytearray`: Kong's strings are bytes |",
         "| `Table` | a mapping, list or tuple |",
@@ -142,7 +144,8 @@ def _types(records: tuple[Record, ...]) -> str:
             lines += ["", record.text]
         lines += ["", "| key | type | what it is |", "| --- | --- | --- |"]
         for one in record.fields:
-            lines.append(f"| `{one.name}` | `{one.type}` | {one.text} |")
+            always = "; *always there*" if one.always else ""
+            lines.append(f"| `{one.name}` | `{one.type}` | {one.text}{always} |")
         if record.source:
             lines += ["", f"Kong: `{record.source}`."]
     return "\n".join(lines) + "\n"

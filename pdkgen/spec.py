@@ -51,7 +51,7 @@ FIRST, LAST = "2.8", "3.10"
 #: Kinds of parameters, with their Python types.
 KINDS = {
     "string": "Text",
-    "number": "float",
+    "number": "int",  # counts and statuses; Kong takes fractions, which mean nothing there
     "integer": "int",
     "boolean": "bool",
     "table": "Table",
@@ -134,11 +134,12 @@ class Module:
 
 @dataclass(frozen=True)
 class Field:
-    """One key of a record."""
+    """One key of a record; ``always``: Kong never leaves it out."""
 
     name: str
     type: str
     text: str
+    always: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import textwrap
 from collections.abc import Iterator
 
 from . import text
-from .spec import KINDS, Function, Spec
+from .spec import KINDS, Field, Function, Spec
 
 NOTE = "Generated from pdkgen/spec by `python3 dev.py generate`: change it there."
 
 TYPES_HEAD = f'''"""Types of what goes to Kong and comes from it.
 
 {NOTE}
-Longer than most files, because it is a list. Kong leaves out of a table what is nil, so all keys
-may be missing.
+Longer than most files, because it is a list. Kong leaves out of a table what is nil, so keys may be
+missing, but for those of a class without ``total=False``.
 """
 
 from __future__ import annotations
@@ -70,16 +70,23 @@ def types(spec: Spec) -> str:
             doc += f"\n\n{text.plain(record.text)}"
         if record.source:
             doc += f"\n\nKong: {record.source}."
-        lines += ["", f"class {record.name}(TypedDict, total=False):"]
-        lines += [text.quoted(doc, " " * 4), ""]
-        for one in record.fields:
-            comment = textwrap.fill(
-                one.text, 90, initial_indent="    #: ", subsequent_indent="    #: "
-            )
-            lines += [comment, f"    {one.name}: {one.type}"]
-        lines.append("")
+        always = [one for one in record.fields if one.always]
+        others = [one for one in record.fields if not one.always]
+        base, total = "TypedDict", ", total=False" if others else ""
+        if always and others:
+            base = f"_{record.name}Always"
+            lines += ["", f"class {base}(TypedDict):", *_keys(always), ""]
+            always = []
+        lines += ["", f"class {record.name}({base}{total}):"]
+        lines += [text.quoted(doc, " " * 4), "", *_keys(always + others), ""]
     content = "\n".join(lines)
     return content.replace("{names}", ", ".join(_typing_names(content)))
+
+
+def _keys(fields: list[Field]) -> Iterator[str]:
+    for one in fields:
+        yield textwrap.fill(one.text, 90, initial_indent="    #: ", subsequent_indent="    #: ")
+        yield f"    {one.name}: {one.type}"
 
 
 def _typing_names(content: str) -> list[str]:
@@ -101,9 +108,13 @@ def stub(spec: Spec, style: str) -> str:
         rf"\b_(Text|Table|HeaderValue|Headers|QueryValues|Body|{records})\b", _code(content)
     )))  # fmt: skip
     aliases = "".join(f"from .types import {name} as {_alias(name)}\n" for name in own)
+    if "@_deprecated" in content:  # type checkers know the module, installed or not
+        aliases = f"from typing_extensions import deprecated as _deprecated\n\n{aliases}"
+    public = "".join(f'    "{class_name(path)}",\n' for path in sorted(spaces))
     return (
         f'"""{summary}\n\n{NOTE}\nLonger than most files, because it is a list.\n"""\n\n'
-        f"from typing import {', '.join(_typing_names(content))}\n\n{aliases}\n" + content
+        f"from typing import {', '.join(_typing_names(content))}\n\n{aliases}\n"
+        f"__all__ = [\n{public}]\n\n" + content
     )
 
 
@@ -144,6 +155,7 @@ def _namespace(spec: Spec, path: str, returned: str) -> Iterator[str]:
         settable, kind = ITEMS[path]
         yield f"    def __getitem__(self, key: _Text, /) -> {kind}: ..."
         yield "    def __contains__(self, key: _Text, /) -> bool: ..."
+        yield "    __iter__: None"
         if settable:
             yield "    def __setitem__(self, key: _Text, value: Any, /) -> None: ..."
             yield "    def __delitem__(self, key: _Text, /) -> None: ..."
@@ -186,5 +198,7 @@ def signature(spec: Spec, function: Function, returned: str, private: bool = Fal
 def _method(spec: Spec, function: Function, name: str, returned: str) -> Iterator[str]:
     whole = signature(spec, function, returned, private=True)
     inside = whole[1:] if whole.startswith("()") else ", " + whole[1:]
+    if function.deprecated:
+        yield f'    @_deprecated("use {function.deprecated}")'
     yield f"    def {name}(self{inside}:"
     yield text.quoted(text.docstring(function), " " * 8)

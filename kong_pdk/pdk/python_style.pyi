@@ -6,6 +6,8 @@ Longer than most files, because it is a list.
 
 from typing import Any, Literal, NoReturn, Optional, Union
 
+from typing_extensions import deprecated as _deprecated
+
 from .types import Body as _Body
 from .types import Consumer as _Consumer
 from .types import Credential as _Credential
@@ -20,6 +22,35 @@ from .types import Table as _Table
 from .types import Text as _Text
 from .types import UriCaptures as _UriCaptures
 from .types import VaultReference as _VaultReference
+
+__all__ = [
+    "kong",
+    "Client",
+    "ClientTls",
+    "Cluster",
+    "Configuration",
+    "Ctx",
+    "CtxShared",
+    "EnterpriseEdition",
+    "EnterpriseEditionJwe",
+    "Ip",
+    "Log",
+    "LogInspect",
+    "Nginx",
+    "NginxCtx",
+    "NginxVar",
+    "Node",
+    "Plugin",
+    "Request",
+    "Response",
+    "Router",
+    "Service",
+    "ServiceRequest",
+    "ServiceResponse",
+    "Table",
+    "Telemetry",
+    "Vault",
+]
 
 class ClientTls:
     """kong.client.tls of Kong's PDK."""
@@ -98,6 +129,7 @@ class CtxShared:
         """
     def __getitem__(self, key: _Text, /) -> Any: ...
     def __contains__(self, key: _Text, /) -> bool: ...
+    __iter__: None
     def __setitem__(self, key: _Text, value: Any, /) -> None: ...
     def __delitem__(self, key: _Text, /) -> None: ...
 
@@ -186,6 +218,7 @@ class NginxCtx:
     """kong.nginx.ctx of Kong's PDK."""
     def __getitem__(self, key: _Text, /) -> Any: ...
     def __contains__(self, key: _Text, /) -> bool: ...
+    __iter__: None
     def __setitem__(self, key: _Text, value: Any, /) -> None: ...
     def __delitem__(self, key: _Text, /) -> None: ...
 
@@ -193,6 +226,7 @@ class NginxVar:
     """kong.nginx.var of Kong's PDK."""
     def __getitem__(self, key: _Text, /) -> str: ...
     def __contains__(self, key: _Text, /) -> bool: ...
+    __iter__: None
 
 class ServiceRequest:
     """The request that Kong sends to the service."""
@@ -367,7 +401,7 @@ class ServiceRequest:
 
 class ServiceResponse:
     """The answer of the service, before Kong and its plugins change it."""
-    def get_body(self, mimetype: Optional[_Text] = None, max_args: Optional[float] = 100) -> Optional[_Body]:
+    def get_body(self, mimetype: Optional[_Text] = None, max_args: Optional[int] = 100) -> Optional[_Body]:
         """The body that the service has sent, decoded: JSON, a form or multipart.
 
         The content type decides, as in `kong.request.get_body`, and what is said there about JSON
@@ -395,7 +429,7 @@ class ServiceResponse:
         Phases: response, log. Works only if the answer was buffered; else the handler gets no
         answer. Kong 2.8 to 3.10.
         """
-    def get_headers(self, max_headers: Optional[float] = None) -> dict[str, list[str]]:
+    def get_headers(self, max_headers: Optional[int] = None) -> dict[str, list[str]]:
         """The headers of the service; a plugin server always gets an empty dict.
 
         Kong has the headers of a buffered answer in a table that finds one by its name but lists
@@ -475,6 +509,7 @@ class Client:
 
         Phases: access, response, log. Kong 2.8 to 3.10.
         """
+    @_deprecated("use get_consumer_groups")
     def get_consumer_group(self) -> Optional[dict[str, Any]]:
         """The consumer group of the request.
 
@@ -584,6 +619,7 @@ class Client:
 
         Phases: access, response, log. Kong 2.8 to 3.10.
         """
+    @_deprecated("use set_authenticated_consumer_groups")
     def set_authenticated_consumer_group(self, group: Optional[_Table] = None) -> None:
         """Set the consumer group of the request.
 
@@ -923,7 +959,7 @@ class Node:
 
         Phases: all. Kong 2.8 to 3.10.
         """
-    def get_memory_stats(self, unit: Optional[_Text] = 'b', scale: Optional[float] = 2) -> _MemoryStats:
+    def get_memory_stats(self, unit: Optional[_Text] = 'b', scale: Optional[int] = 2) -> _MemoryStats:
         """How much memory Kong's Lua code uses, by nginx worker and by shared dictionary.
 
         In bytes the amounts are numbers, in another unit text such as `12.50 MiB`. What a worker
@@ -955,7 +991,7 @@ class Plugin:
 
 class Request:
     """What the client has sent."""
-    def get_body(self, mimetype: Optional[_Text] = None, max_args: Optional[float] = None, max_allowed_file_size: Optional[float] = None) -> Optional[_Body]:
+    def get_body(self, mimetype: Optional[_Text] = None, max_args: Optional[int] = None, max_allowed_file_size: Optional[int] = None) -> Optional[_Body]:
         """The body of the request, decoded: JSON, a form or multipart.
 
         The content type decides: `application/json` gives what the JSON holds, and
@@ -1039,7 +1075,7 @@ class Request:
 
         Phases: rewrite, access, response, log. Kong 2.8 to 3.10.
         """
-    def get_headers(self, max_headers: Optional[float] = None) -> dict[str, list[str]]:
+    def get_headers(self, max_headers: Optional[int] = None) -> dict[str, list[str]]:
         """The headers of the request: a list of values for each name.
 
         Names are in lower case (`content-type`), and are not looked up in any other form. Header
@@ -1104,7 +1140,7 @@ class Request:
 
         Phases: rewrite, access, response, preread. Kong 2.8 to 3.10.
         """
-    def get_query(self, max_args: Optional[float] = None) -> dict[str, list[Union[str, bool]]]:
+    def get_query(self, max_args: Optional[int] = None) -> dict[str, list[Union[str, bool]]]:
         """The arguments of the query: a list of decoded values for each name.
 
         An argument without a value (`?name`) has an empty list; if it occurs again, `True` stands
@@ -1134,7 +1170,7 @@ class Request:
 
         Phases: rewrite, access, response. Kong 2.8 to 3.10.
         """
-    def get_raw_body(self, max_allowed_file_size: Optional[float] = None) -> bytes:
+    def get_raw_body(self, max_allowed_file_size: Optional[int] = None) -> bytes:
         """The body of the request as bytes.
 
         A body that nginx has put on disk, by default one above 8 kB
@@ -1223,7 +1259,7 @@ class Response:
 
         Phases: rewrite, access, response. Kong 2.8 to 3.10.
         """
-    def error(self, status: float, message: Optional[Union[_Text, _Table]] = None, headers: Optional[_Headers] = None) -> NoReturn:
+    def error(self, status: int, message: Optional[Union[_Text, _Table]] = None, headers: Optional[_Headers] = None) -> NoReturn:
         """Answer the client with an error in a format that it accepts, and end the request.
 
         The call does not return: it ends the handler, with the same effect as `kong.response.exit`.
@@ -1245,7 +1281,7 @@ class Response:
 
         Phases: rewrite, access, response. Kong 2.8 to 3.10.
         """
-    def exit(self, status: float, body: Optional[Union[_Text, _Table]] = None, headers: Optional[_Headers] = None) -> NoReturn:
+    def exit(self, status: int, body: Optional[Union[_Text, _Table]] = None, headers: Optional[_Headers] = None) -> NoReturn:
         """Answer the client and end the request.
 
         The call does not return: it ends the handler. Plugins that would run later in the phase are
@@ -1283,7 +1319,7 @@ class Response:
 
         Phases: response, log. Kong 2.8 to 3.10.
         """
-    def get_headers(self, max_headers: Optional[float] = None) -> dict[str, list[str]]:
+    def get_headers(self, max_headers: Optional[int] = None) -> dict[str, list[str]]:
         """The headers of the answer: a list of values for each name.
 
         Names are in lower case. Header lines beyond `max_headers` are dropped without notice.
@@ -1337,7 +1373,7 @@ class Response:
 
         Phases: rewrite, access, response. Kong 2.8 to 3.10.
         """
-    def set_status(self, status: float) -> None:
+    def set_status(self, status: int) -> None:
         """Set the status of the answer to the client.
 
         Before `response` it has an effect only if the service is not asked: its status replaces
@@ -1477,7 +1513,7 @@ class Table:
 
         Phases: all. Kong 2.8 to 3.10.
         """
-    def new(self, narr: float, nrec: float) -> list[Any]:
+    def new(self, narr: int, nrec: int) -> list[Any]:
         """An empty list; of no use from Python.
 
         In Lua it reserves room for a table that is to grow. What arrives in Python is `[]`.

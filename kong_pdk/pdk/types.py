@@ -1,8 +1,8 @@
 """Types of what goes to Kong and comes from it.
 
 Generated from pdkgen/spec by `python3 dev.py generate`: change it there.
-Longer than most files, because it is a list. Kong leaves out of a table what is nil, so all keys
-may be missing.
+Longer than most files, because it is a list. Kong leaves out of a table what is nil, so keys may be
+missing, but for those of a class without ``total=False``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QueryValues = Mapping[str, Union[Text, float, Sequence[Union[Text, bool]]]]
 Body = Union[dict[str, Any], list[Any]]
 
 
-class EntityId(TypedDict, total=False):
+class EntityId(TypedDict):
     """A reference to another entity of Kong's configuration.
 
     Kong: kong/db/schema/init.lua.
@@ -39,20 +39,23 @@ class EntityId(TypedDict, total=False):
     id: str
 
 
-class Route(TypedDict, total=False):
+class _RouteAlways(TypedDict):
+    #: its UUID
+    id: str
+    #: the protocols it takes, such as `http` and `https`
+    protocols: list[str]
+
+
+class Route(_RouteAlways, total=False):
     """A route, as kong.router.get_route returns it.
 
     Kong: kong/db/schema/entities/routes.lua.
     """
 
-    #: its UUID
-    id: str
     #: its name
     name: str
     #: the service it belongs to
     service: EntityId
-    #: the protocols it takes, such as `http` and `https`
-    protocols: list[str]
     #: the methods that match
     methods: list[str]
     #: the hosts that match; `*` at one end stands for anything
@@ -95,22 +98,25 @@ class Route(TypedDict, total=False):
     ws_id: str
 
 
-class Service(TypedDict, total=False):
-    """A service, as kong.router.get_service returns it.
-
-    Kong: kong/db/schema/entities/services.lua.
-    """
-
+class _ServiceAlways(TypedDict):
     #: its UUID
     id: str
-    #: its name
-    name: str
     #: how Kong asks it, such as `http`, `https`, `grpc` or `tcp`
     protocol: str
     #: its host, or the name of an Upstream
     host: str
     #: its port
     port: int
+
+
+class Service(_ServiceAlways, total=False):
+    """A service, as kong.router.get_service returns it.
+
+    Kong: kong/db/schema/entities/services.lua.
+    """
+
+    #: its name
+    name: str
     #: what is put in front of the request's path
     path: str
     #: how often Kong tries another time if it cannot be reached
@@ -254,7 +260,7 @@ class SharedDict(TypedDict, total=False):
     allocated_slabs: Union[int, str]
 
 
-class NginxStatistics(TypedDict, total=False):
+class NginxStatistics(TypedDict):
     """What nginx counts, as kong.nginx.get_statistics returns it.
 
     Kong: kong/pdk/nginx.lua.
@@ -276,7 +282,7 @@ class NginxStatistics(TypedDict, total=False):
     total_requests: int
 
 
-class UriCaptures(TypedDict, total=False):
+class UriCaptures(TypedDict):
     """What the groups of a route's path have matched (kong.request.get_uri_captures).
 
     `False` stands for an optional group that has matched nothing.
