@@ -36,7 +36,7 @@ class Plugin:
     def response(self, kong: kong.kong):
         status, _ = kong.service.response.get_status()
         kong.response.set_header("x-audited", "yes")
-        if status >= 500:
+        if status is None or status >= 500:
             kong.response.clear_header("server")
 
     def log(self, kong: kong.kong):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -175,3 +176,40 @@ def test_one_server_for_all_examples(examples: Kong) -> None:
     assert examples.call("plugin.GetPluginNames") == names
     for name in names:
         assert type(examples.start_instance(name, {})) is int
+
+
+TOKEN = "a token, ü"
+USERS = {"users": {"alice": hashlib.sha256(TOKEN.encode()).hexdigest()}}
+
+
+@pytest.fixture
+def py_token(start_embedded: Start) -> Iterator[Kong]:
+    """The example in Python style."""
+    path, sockets = EXAMPLES / "py-token.py", ("py-token.sock", "py-token.socket")
+    with start_embedded(path, "--no-lua-style", sockets=sockets).kong() as kong:
+        yield kong
+
+
+def test_a_known_token(py_token: Kong) -> None:
+    instance = py_token.start_instance("py-token", USERS)
+    run = py_token.run_event(instance, answers={"kong.request.get_header": f"Bearer {TOKEN}"})
+    assert run.calls == [
+        ("kong.request.get_header", ["authorization"]),
+        ("kong.service.request.set_header", ["x-user", "alice"]),
+        ("kong.service.request.clear_header", ["authorization"]),
+        ("kong.ctx.shared.set", ["user", "alice"]),
+    ]
+    run = py_token.run_event(instance, "log", answers={"kong.ctx.shared.get": "alice"})
+    assert run.calls[-1] == ("kong.log.info", ["served ", "alice"])
+
+
+def test_unknown_tokens(py_token: Kong) -> None:
+    instance = py_token.start_instance("py-token", USERS)
+    refused = [
+        401, {"message": "a valid token is needed"}, {"www-authenticate": 'Bearer realm="api"'},
+    ]  # fmt: skip
+    for given in (None, "", "Bearer", f"Basic {TOKEN}", "Bearer other", "Bearer \udcff"):
+        run = py_token.run_event(instance, answers={"kong.request.get_header": given})
+        assert run.calls[-1] == ("kong.response.exit", refused), given
+        assert len(run.calls) == 2
+    assert py_token.run_event(instance, "log").functions == ["kong.ctx.shared.get"]
