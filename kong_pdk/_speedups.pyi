@@ -2,7 +2,7 @@
 
 import selectors
 import socket
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union, final
 
 class Request:
     def __init__(self, kind: int, msgid: int, target: Any, value: Any) -> None: ...
@@ -134,15 +134,15 @@ class Child:
     def __get__(self, instance: Optional[Namespace], owner: Any = None) -> Any: ...
     def __set__(self, instance: Namespace, value: Any) -> None: ...
 
-Texts = Union[frozenset[str], str, Callable[[str], Any], None]
-Parameter = tuple[int, Optional[float], Optional[float], Texts, int]
+_Texts = Union[frozenset[str], str, Callable[[str], Any], None]
+_Parameter = tuple[int, Optional[float], Optional[float], _Texts, int]
 
 class Function:
     def __init__(
         self,
         name: str,
         phases: frozenset[str],
-        parameters: tuple[Parameter, ...],
+        parameters: tuple[_Parameter, ...],
         least: int,
         level: int,
         variadic: bool,
@@ -170,6 +170,7 @@ class Function:
     def fits(self, args: tuple[Any, ...]) -> bool: ...
     def invoke(self, caller: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
+@final
 class Method:
     def __init__(self, function: Function, caller: Any) -> None: ...
     @property
@@ -181,6 +182,7 @@ class Method:
     def __get__(self, instance: Any, owner: Any = None) -> Method: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
+@final
 class Switch:
     def __init__(
         self,
