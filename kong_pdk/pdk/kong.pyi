@@ -1292,8 +1292,8 @@ class Response:
         empty one, or Kong's message for some errors such as 404 and 500. To a gRPC client text goes
         as `grpc-message` and the status as `grpc-status`.
 
-        In `preread` the status must be one of 200, 400, 403, 500, 502 and 503. `headers` have no effect there, and a body reaches the client
-        only with 200; with the others it is logged.
+        In `preread` the status must be one of 200, 400, 403, 500, 502 and 503. `headers` have no
+        effect there, and a body reaches the client only with 200; with the others it is logged.
 
         Args:
             status: the status; 100 to 599.
