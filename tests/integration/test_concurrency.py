@@ -102,7 +102,7 @@ def access(self, kong):
     connections = [kong.connect() for _ in range(8)]
     instances = [kong.start_author(source, name="a", number=n) for n in range(8)]
     sent = [(one, one.send_event(i)) for one, i in zip(connections, instances)]
-    assert [one.turn(msgid).args for one, msgid in sent] == [[n] for n in range(8)]
+    assert [one.turn(msgid).args for one, msgid in sent] == [[str(n)] for n in range(8)]
 
 
 @pytest.mark.one_process
@@ -115,7 +115,7 @@ def test_blocked_handlers_hold_nobody_up(kong: Kong, after: int, blocked: int) -
     sent = [(one, one.send_event(instance)) for one in connections]
     for number in range(after):
         turns = [one.turn(msgid) for one, msgid in sent]
-        assert [turn.args for turn in turns] == [[number]] * blocked
+        assert [turn.args for turn in turns] == [[str(number)]] * blocked
         connections.append(connections.pop(0))  # each on another connection
         sent = [(one, one.send_step(turn.event_id)) for one, turn in zip(connections, turns)]
     for _ in connections:
@@ -126,7 +126,7 @@ def test_blocked_handlers_hold_nobody_up(kong: Kong, after: int, blocked: int) -
     for connection, msgid in sent:
         for number in range(after, 2):
             turn = connection.turn(msgid)
-            assert turn.args == [number]
+            assert turn.args == [str(number)]
             serve_others(kong, 1)  # and neither do those that wait for a step
             msgid = connection.send_step(turn.event_id)
         assert connection.turn(msgid).is_return
@@ -158,7 +158,7 @@ def access(self, kong): kong.log(self.config["number"], kong.request.get_header(
         assert one.result(msgid)["Config"]["number"] == number
     for number, (one, turn) in enumerate(zip(connections, turns)):  # they end all the same
         turn = one.step(turn.event_id, "y")
-        assert turn.args == [number, "y"]
+        assert turn.args == [str(number), "y"]
         assert one.step(turn.event_id).is_return
 
 
@@ -227,7 +227,7 @@ def log(self, kong): kong.log(*begun)
             if reply.msgid % 3 == 0:
                 assert connection.step(reply.unwrap()["EventId"]).is_return
         turn = connection.handle_event(instances[0], "log")
-        assert turn.args == list(range(30))
+        assert turn.args == list(map(str, range(30)))
         assert connection.step(turn.event_id).is_return
 
 

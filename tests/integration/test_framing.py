@@ -309,7 +309,7 @@ def access(self, kong):
         self.ended.append(type(exc).__name__)
         raise
 
-def log(self, kong): kong.log(*self.ended)
+def log(self, kong): kong.log(", ".join(self.ended))
 """
     instance = kong.start_author(source)
     before, threads = server.descriptors(), server.threads()
@@ -317,7 +317,7 @@ def log(self, kong): kong.log(*self.ended)
         with kong.connect() as connection:
             connection.send_event(instance)
             wait_until(connection.has_data, "the server begins to send")
-        told = ["EventAbandoned"] * number
+        told = [", ".join(["EventAbandoned"] * number)]
         wait_until(
             lambda told=told: kong.run_event(instance, "log").calls[0][1] == told,
             "the handler has been told",

@@ -106,7 +106,7 @@ def test_thousands_of_handlers_sleep_at_the_same_time(many_descriptors: None, st
             connection = kong.connect()
             turn = connection.handle_event(instance)
             sent.append((connection, connection.send_step(turn.event_id, f"n{number}")))
-        assert kong.run_event(instance, "rewrite").calls == [("kong.log", [SLEEPERS])]
+        assert kong.run_event(instance, "rewrite").calls == [("kong.log", [str(SLEEPERS)])]
         assert server.threads() < 10
         assert not any(connection.has_data() for connection, _ in sent)
         assert kong.handle_event(instance, "response").is_return

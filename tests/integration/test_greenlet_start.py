@@ -84,7 +84,7 @@ def test_python_is_patched_before_a_plugin_is_imported(
     elif kind == "module":
         command[:1] = [sys.executable, "-m", "kong_pdk"]
     with running(command, prefix, sockets, flavour.env) as server, server.kong() as kong:
-        assert found_by_the_plugin(kong) == PATCHED + [True] * 5
+        assert found_by_the_plugin(kong) == PATCHED + ["True"] * 5
         assert TOO_LATE not in server.log
         assert "Warning" not in server.log
 
@@ -97,7 +97,7 @@ def test_a_plugin_may_patch_all_or_some_of_it_itself(
     path.write_text(f"import gevent.monkey\ngevent.monkey.{head}\n" + EARLY)
     command = embedded_command(path, prefix, *flavour.flags)
     with running(command, prefix, ("early.sock",), flavour.env) as server, server.kong() as kong:
-        assert found_by_the_plugin(kong) == PATCHED + [True] * 5
+        assert found_by_the_plugin(kong) == PATCHED + ["True"] * 5
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_was_imported_too_early_is_named(
             assert f"({held})" in line
             assert "gevent.monkey.patch_all() before" in line
             assert "leave out --gevent" in line
-        assert found_by_the_plugin(kong) == PATCHED + [True] * 5
+        assert found_by_the_plugin(kong) == PATCHED + ["True"] * 5
 
 
 @pytest.mark.parametrize("command", [

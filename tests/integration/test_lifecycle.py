@@ -234,7 +234,8 @@ def access(self, kong):
 """
     server = start()
     with server.kong() as kong:
-        ((_, (pid,)),) = kong.run_event(kong.start_author(source)).calls
+        ((_, (told,)),) = kong.run_event(kong.start_author(source)).calls
+    pid = int(told)
     try:
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0

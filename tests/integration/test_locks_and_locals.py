@@ -39,7 +39,7 @@ def here(): return threading.get_ident(), threading.current_thread()
 
 def access(self, kong):
     before = here()
-    kong.ctx.shared.get(threading.get_ident())
+    kong.ctx.shared.get(str(threading.get_ident()))
     self.local.name = kong.ctx.shared.get("name")[0]
     seen = []
     for number in range(4):

@@ -119,8 +119,8 @@ def test_a_connection_carries_other_calls_meanwhile(
         with pytest.raises(RemoteError, match="no plugin instance"):
             first.handle_event(1)
         assert first.handle_event(kong.start_author(SHORT)).is_return
-        turn = (first if where == "same" else second).step(turn.event_id, number)
-    assert turn.args == [200, 2]
+        turn = (first if where == "same" else second).step(turn.event_id, str(number))
+    assert turn.args == [200, "2"]
 
 
 def test_many_events_scattered_at_random(kong: Kong, some: list[Connection]) -> None:
@@ -249,9 +249,9 @@ def test_a_connection_closed_at_each_step(kong: Kong) -> None:
     while not turn.is_terminal:
         connection.close()
         connection = kong.connect()
-        turn = connection.step(turn.event_id, number)
+        turn = connection.step(turn.event_id, str(number))
         number += 1
-    assert turn.args == [200, 19]
+    assert turn.args == [200, "19"]
 
 
 def test_a_connection_that_turns_bad_while_its_event_waits(kong: Kong) -> None:

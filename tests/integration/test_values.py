@@ -12,16 +12,16 @@ from servers import Start
 #: Tells what it got, and sends it back.
 MIRROR = """
 def access(self, kong):
-    value, err = kong.request.get_body()
+    value, err = kong.ctx.shared.get("k")
     kong.response.set_header("type", type(value).__name__)
     kong.response.set_header("repr", repr(value)[:2000])
-    kong.response.set_header("err", err)
-    kong.service.request.set_body(value)
+    kong.response.set_header("err", repr(err))
+    kong.ctx.shared.set("k", value)
 """
 #: Sends what its configuration says, evaluated.
 SENDER = """
 def access(self, kong):
-    kong.service.request.set_body(eval(self.config["value"]))
+    kong.ctx.shared.set("k", eval(self.config["value"]))
 """
 
 #: Value, what the handler must see of it.
@@ -71,12 +71,12 @@ def test_a_value_arrives_and_goes_out_again(
     headers = {}
     turn = kong.step(turn.event_id, value, method)
     while turn.function == "kong.response.set_header":
-        headers[turn.args[0]] = turn.args[1] if len(turn.args) > 1 else None
+        headers[turn.args[0]] = turn.args[1]
         turn = kong.step(turn.event_id)
     assert headers["type"] == type(expected).__name__
     assert headers["repr"] == repr(expected)[:2000]
-    assert headers["err"] is None
-    (back,) = turn.args or [None]
+    assert headers["err"] == "None"
+    (back,) = turn.args[1:] or [None]
     assert type(back) is type(expected)
     assert back == expected
 
@@ -100,13 +100,16 @@ def test_a_value_arrives_and_goes_out_again(
         ("-2 ** 63", -(2**63)),
         ("1e300", 1e300),
         ("memoryview(b'view')", b"view"),
+        ("__import__('enum').Enum('E', {'a': ('x',)}).a", ["x"]),
+        ("[__import__('types').MappingProxyType({'a': 1})]", [{"a": 1}]),
+        ("__import__('fractions').Fraction(1, 2)", 0.5),
     ],
 )
 def test_what_a_handler_may_send(kong: Kong, value: str, expected: Any) -> None:
     instance = kong.start_author(SENDER, value=value)
     (args,) = [args for _, args in kong.run_event(instance).calls]
-    assert type(args[0]) is type(expected)
-    assert args[0] == expected
+    assert type(args[1]) is type(expected)
+    assert args[1] == expected
 
 
 def test_str_and_bytes_are_told_apart_on_the_wire(kong: Kong) -> None:
@@ -120,22 +123,19 @@ def test_str_and_bytes_are_told_apart_on_the_wire(kong: Kong) -> None:
 
 
 HOLES = [
-    ("403, None, {'a': 'b'}", [403, None, {"a": "b"}]),
-    ("None, 1", [None, 1]),
-    ("None, None, 'x'", [None, None, "x"]),
-    ("1, None, 2, None, 3", [1, None, 2, None, 3]),
+    ("kong.response.exit(403, None, {'a': 'b'})", [403, None, {"a": "b"}]),
+    ("kong.response.exit(403, headers={'a': 'b'})", [403, None, {"a": "b"}]),
+    ("kong.request.get_body(None, 1)", [None, 1]),
+    ("kong.request.get_body(None, None, 2)", [None, None, 2]),
+    ("kong.client.authenticate(credential={'id': 'x'})", [None, {"id": "x"}]),
+    ("kong.telemetry.log('p', {}, 'm', None, {'a': 'b'})", ["p", {}, "m", None, {"a": "b"}]),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "expected"), HOLES)
-@pytest.mark.parametrize(
-    "function", ["kong.response.exit", "kong.service.set_target", "kong.client.authenticate"]
-)
-def test_arguments_with_holes_are_padded(
-    kong: Kong, arguments: str, expected: list[Any], function: str
-) -> None:
+@pytest.mark.parametrize(("call", "expected"), HOLES)
+def test_arguments_with_holes_are_padded(kong: Kong, call: str, expected: list[Any]) -> None:
     """LuaJIT would lose what comes behind a hole; further arguments, not nil, keep it."""
-    source = f"def access(self, kong): {function}({arguments})"
+    source = f"def access(self, kong): {call}"
     ((_, args),) = kong.run_event(kong.start_author(source)).calls
     assert args[: len(expected)] == expected
     assert len(args) > 8
@@ -150,7 +150,7 @@ def test_arguments_with_holes_are_padded(
 def test_trailing_nones_are_the_same_as_no_argument(
     kong: Kong, arguments: str, expected: list[Any]
 ) -> None:
-    source = f"def access(self, kong): kong.response.set_header({arguments})"
+    source = f"def access(self, kong): kong.request.get_body({arguments})"
     ((_, args),) = kong.run_event(kong.start_author(source)).calls
     assert [value for value in args if value is not None] == expected
     assert len(args) <= arguments.count(",") + 1
@@ -161,17 +161,18 @@ def test_every_argument_of_a_log_line_counts(kong: Kong) -> None:
 def access(self, kong):
     kong.log("a", None, 1, 1.5, b"x", True, ["list"], {"k": None}, ValueError("e"), "z")
     kong.log.err(None)
-    kong.log()
 """
     calls = kong.run_event(kong.start_author(source)).calls
-    line = ["a", "None", 1, 1.5, b"x", True, "['list']", "{'k': None}", "e", "z"]
-    assert calls == [("kong.log", line), ("kong.log.err", ["None"]), ("kong.log", [])]
+    line = ["a", "None", "1", "1.5", b"x", "True", "['list']", "{'k': None}", "e", "z"]
+    assert calls == [("kong.log", line), ("kong.log.err", ["None"])]
 
 
 @pytest.mark.parametrize("count", [15, 16, 300])
 def test_many_arguments(kong: Kong, count: int) -> None:
     source = f"def access(self, kong): kong.log(*range({count}))"
-    assert kong.run_event(kong.start_author(source)).calls == [("kong.log", list(range(count)))]
+    assert kong.run_event(kong.start_author(source)).calls == [
+        ("kong.log", list(map(str, range(count))))
+    ]
 
 
 # --- the trap of _method: a client plants the name of the method, and Kong takes it ---------------
@@ -263,10 +264,10 @@ def test_the_text_of_a_step_error(kong: Kong, value: str) -> None:
 
 DEPTH = """
 def access(self, kong):
-    value, depth = kong.request.get_body()[0], 0
+    value, depth = kong.ctx.shared.get("k")[0], 0
     while value is not None:
         (value,), depth = value, depth + 1
-    kong.log(depth)
+    kong.ctx.shared.set('depth', depth)
 """
 ENVELOPE = 3  # the request, its arguments, and the map in them
 BOUND = 1010
@@ -282,7 +283,7 @@ def test_the_deepest_value_that_is_taken(kong: Kong) -> None:
     with kong.connect() as connection:
         turn = connection.handle_event(instance)
         send_nested(connection, turn.event_id, BOUND - ENVELOPE)
-        assert connection.turn(9).args == [BOUND - ENVELOPE]
+        assert connection.turn(9).args == ["depth", BOUND - ENVELOPE]
 
 
 @pytest.mark.parametrize("depth", [BOUND - ENVELOPE + 1, 5_000, 1_000_000])
@@ -300,7 +301,7 @@ def test_a_deeper_one_costs_that_connection(start: Start, depth: int) -> None:
         server.wait_log(f"nested deeper than {BOUND} containers")
         with kong.connect() as other:  # and the event can still be answered
             send_nested(other, turn.event_id, 1)
-            assert other.turn(9).args == [1]
+            assert other.turn(9).args == ["depth", 1]
 
 
 def test_an_argument_that_nests_too_deep_is_named(kong: Kong) -> None:
@@ -309,16 +310,16 @@ def log(self, kong):
     value = []
     for _ in range(5000):
         value = [value]
-    kong.service.request.set_body("x", value)
+    kong.ctx.shared.set("k", value)
 """
     instance = kong.start_author(source)
-    with pytest.raises(RemoteError, match=r"kong\.service\.request\.set_body: argument 2"):
+    with pytest.raises(RemoteError, match=r"kong\.ctx\.shared\.set: v, of type list, cannot"):
         kong.handle_event(instance, "log")
 
 
 @pytest.mark.parametrize("depth", [100, 400, 500])  # msgpack before 1.2 ends at 511
 def test_a_deep_value_goes_out_as_it_came(kong: Kong, depth: int) -> None:
-    source = "def log(self, kong): kong.service.request.set_body(kong.request.get_body()[0])"
+    source = "def log(self, kong): kong.ctx.shared.set('k', kong.ctx.shared.get('k')[0])"
     instance = kong.start_author(source)
     with kong.connect() as connection:
         turn = connection.handle_event(instance, "log")

@@ -9,7 +9,6 @@ of that part of tests/data/frames.json.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
@@ -22,6 +21,7 @@ from typing import Any, Callable
 import msgpack
 import pytest
 from hypothesis import settings
+from pdkcalls import load_codec
 
 from kong_pdk import _wire
 
@@ -33,7 +33,6 @@ PARTS = {
     "golden_refused": "refused",
     "golden_reply": "replies",
 }
-PURE_ONLY = os.environ.get("KONG_PDK_TEST_PURE_ONLY", "0") not in ("", "0")
 EXAMPLES = os.environ.get("KONG_PDK_HYPOTHESIS_EXAMPLES")
 PATIENCE = 30.0  # for what is about to happen; reached only by a failure
 
@@ -43,32 +42,16 @@ settings.register_profile(
 settings.load_profile("kong_pdk")
 
 
-def load(name: str) -> ModuleType:
-    """One of the two codecs."""
-    if name == "pure":
-        return importlib.import_module("kong_pdk._fallback")
-    if PURE_ONLY:
-        pytest.skip("KONG_PDK_TEST_PURE_ONLY=1: the compiled codec is not tested")
-    try:
-        return importlib.import_module("kong_pdk._speedups")
-    except ImportError as exc:
-        pytest.fail(
-            f"the compiled codec is missing ({exc}); if that is meant, set "
-            f"KONG_PDK_TEST_PURE_ONLY=1",
-            pytrace=False,
-        )
-
-
 @pytest.fixture(params=["compiled", "pure"])
 def codec(request: pytest.FixtureRequest) -> ModuleType:
     """The module of the codec under test."""
-    return load(request.param)
+    return load_codec(request.param)
 
 
 @pytest.fixture(scope="session")
 def both() -> tuple[ModuleType, ModuleType]:
     """The compiled codec and the pure one, for tests that compare them."""
-    return load("compiled"), load("pure")
+    return load_codec("compiled"), load_codec("pure")
 
 
 def from_json(value: Any) -> Any:

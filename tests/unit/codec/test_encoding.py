@@ -6,6 +6,9 @@ import collections
 import datetime
 import decimal
 import enum
+import fractions
+import numbers
+import types
 from typing import Any
 
 import msgpack
@@ -47,6 +50,29 @@ class Plain(enum.Enum):
     """An enum of no type that MessagePack has."""
 
     ONE = 1
+    MANY = (1, "a")
+    SET = frozenset("s")
+
+
+class Foreign:
+    """A number as a library for arrays has them, of no type of Python's own."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+class ForeignInt(Foreign):
+    """A whole one."""
+
+
+numbers.Real.register(Foreign)
+numbers.Integral.register(ForeignInt)
 
 
 Pair = collections.namedtuple("Pair", "a b")
@@ -120,6 +146,13 @@ def test_floats_are_doubles(codec: Any, value: float) -> None:
         (Raw(b"a"), b"a"),
         (Color.RED, 3),
         (Mode.ON, "on"),
+        (Plain.ONE, 1),
+        (Plain.MANY, [1, "a"]),
+        (ForeignInt(7), 7),
+        (Foreign(1.5), 1.5),
+        (fractions.Fraction(1, 4), 0.25),
+        (types.MappingProxyType({"a": 1}), {"a": 1}),
+        ({"a": [Plain.ONE, types.MappingProxyType({"b": ForeignInt(2)})]}, {"a": [1, {"b": 2}]}),
         (collections.OrderedDict(a=1), {"a": 1}),
         (collections.Counter("aa"), {"a": 2}),
         (Pair(1, 2), [1, 2]),
@@ -206,7 +239,10 @@ UNSENDABLE = {
     "decimal": (decimal.Decimal(1), "Decimal"),
     "date": (datetime.date(2025, 1, 1), "date"),
     "datetime": (datetime.datetime(2025, 1, 1), "datetime"),
-    "enum": (Plain.ONE, "Plain"),
+    "enum": (Plain.SET, "Plain"),
+    "mapping_of_set": (types.MappingProxyType({"a": {1}}), "mappingproxy"),
+    "foreign_large": (ForeignInt(2**64), "ForeignInt"),
+    "fraction_large": (fractions.Fraction(10**400), "Fraction"),
     "exception": (ValueError("x"), "ValueError"),
     "int_too_large": (2**64, "int"),
     "int_too_small": (-(2**63) - 1, "int"),
@@ -230,9 +266,9 @@ unsendable = pytest.mark.parametrize(("value", "kind"), UNSENDABLE.values(), ids
 def test_unsendable_argument(codec: Any, value: Any, kind: str, position: int) -> None:
     args = ("ok",) * position + (value, "behind", {1})
     with pytest.raises(ArgumentError) as caught:
-        codec.encode_call(1, 2, "kong.request.get_header", args)
+        codec.encode_call(1, 2, "kong.f", args)
     text = str(caught.value)
-    assert text.startswith(f"kong.request.get_header: argument {position + 1}, of type {kind}, ")
+    assert text.startswith(f"kong.f: argument {position + 1}, of type {kind}, ")
     text.encode()  # it will be sent to Kong and written to a log
     assert isinstance(caught.value, TypeError)
     assert isinstance(caught.value, PDKException)

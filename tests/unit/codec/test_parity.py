@@ -127,7 +127,10 @@ def test_the_stub_of_the_compiled_one_describes_both(both: Both) -> None:
     assert set(described) == set(_codec.CODEC_API) | {"reset_gate"}
 
     def assert_same_parameters(node: Any, function: Callable[..., Any]) -> None:
-        assert [each.arg for each in node.args.args] == [each[0] for each in parameters(function)]
+        args = node.args
+        described = [*args.posonlyargs, *args.args, args.vararg, *args.kwonlyargs, args.kwarg]
+        names = [each.arg for each in described if each is not None]
+        assert names == [each[0] for each in parameters(function)]
 
     for name in FUNCTIONS:
         assert_same_parameters(described[name], getattr(both[1], name))
