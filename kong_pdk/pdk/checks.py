@@ -8,7 +8,6 @@ status 500 for the client. So what would raise there raises here, in the handler
 from __future__ import annotations
 
 import enum
-import math
 import numbers
 from collections.abc import Mapping
 from typing import Any, Callable, NoReturn, Optional
@@ -138,10 +137,10 @@ def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
         ArgumentError: it has the wrong type.
         ArgumentValueError: Kong does not take this value.
     """
-    if value is None and parameter.optional:
-        return None
     if isinstance(value, enum.Enum):
         value = value.value
+    if value is None and parameter.optional:
+        return None
     accepted, problem = _KINDS[parameter.kind](value)
     if problem is not None:
         where = f"{spec.name}: {parameter.name}"
@@ -159,13 +158,20 @@ def _shown(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float)):
-        return f"{value!r} ({kind})"
+        return f"{_written(value)} ({kind})"
     if isinstance(value, str):
         text = value if len(value) <= SHOWN else value[:SHOWN] + "..."
         return f"{text!r} ({kind})"
     if isinstance(value, (bytes, bytearray, list, tuple, dict, set, frozenset)):
         return f"{kind} of length {len(value)}"
     return f"an object of type {kind}"
+
+
+def _written(number: Any) -> str:
+    """A number as an error shows it; Python itself refuses to write very long ones."""
+    if isinstance(number, int) and number.bit_length() > 64:
+        return f"an integer of {number.bit_length()} bits"
+    return repr(number)
 
 
 def _advice(value: Any) -> str:
@@ -179,7 +185,8 @@ def _check_bounds(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
     if (low is None or value >= low) and (high is None or value <= high):
         return
     wanted = f"at least {low}" if high is None else f"between {low} and {high}"
-    raise ArgumentValueError(f"{spec.name}: {parameter.name} must be {wanted}, got {value!r}")
+    given = _written(value)
+    raise ArgumentValueError(f"{spec.name}: {parameter.name} must be {wanted}, got {given}")
 
 
 def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
@@ -212,14 +219,17 @@ def _string(value: Any) -> Result:
 def _number(value: Any) -> Result:
     if isinstance(value, (bool, str)) or not isinstance(value, numbers.Real):
         return value, KINDS["number"][2]
-    return (int(value) if isinstance(value, numbers.Integral) else float(value)), None
+    try:
+        return (int(value) if isinstance(value, numbers.Integral) else float(value)), None
+    except (TypeError, ValueError, OverflowError):  # a fraction may be too large for a float
+        return value, KINDS["number"][2]
 
 
 def _integer(value: Any) -> Result:
     number, problem = _number(value)
-    if problem is not None or not math.isfinite(number) or number != int(number):
-        return value, KINDS["integer"][2]
-    return int(number), None
+    if problem is None and (type(number) is int or number.is_integer()):
+        return int(number), None
+    return value, KINDS["integer"][2]
 
 
 def _boolean(value: Any) -> Result:
