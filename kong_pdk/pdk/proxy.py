@@ -8,6 +8,7 @@ the codec's types, and nothing but the call at its end goes to Kong.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import Any, Callable, Optional, Protocol, cast
 
 from .. import _codec, _kinds, _wire
@@ -32,10 +33,17 @@ class Caller(Protocol):
 #: Every function by its full name.
 SPECS: dict[str, FunctionSpec] = {spec.name: spec for spec in FUNCTIONS}
 
-#: Full names of all namespaces.
-NAMESPACES = frozenset(
-    name.rsplit(".", depth)[0] for name in SPECS for depth in range(1, name.count(".") + 1)
-)
+
+def _namespaces(names: Iterable[str]) -> frozenset[str]:
+    """Full names of all places that hold one of these."""
+    return frozenset(
+        name.rsplit(".", depth)[0] for name in names for depth in range(1, name.count(".") + 1)
+    )
+
+
+#: Full names of all namespaces, also of those in which nothing can be used: each name there has a
+#: reason of its own.
+NAMESPACES = _namespaces((*SPECS, *UNREACHABLE))
 
 
 class Namespace(_codec.Namespace):
@@ -59,7 +67,7 @@ class Namespace(_codec.Namespace):
 
 
 def _explain(full: str) -> str:
-    known = sorted({*SPECS, *NAMESPACES})
+    known = sorted({*SPECS, *_namespaces(SPECS), *ITEMS})
     close = close_matches(full, known, 3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"there is no {full} in Kong's PDK{hint}"
