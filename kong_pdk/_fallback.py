@@ -727,10 +727,16 @@ class Event:
             EventAbandoned: Kong is gone, or did not answer in time.
             EventEnded: the event is over already.
         """
+        if self.over:
+            raise EventEnded(_wire.ended_text(function))
+        # Before the turn is taken: a mapping's own code may make PDK calls.
+        msgid = self.msgid
+        frame = encode_call(msgid, self.id, function, args)
         with self._turn:
             if self.over:
                 raise EventEnded(_wire.ended_text(function))
-            frame = encode_call(self.msgid, self.id, function, args)
+            if self.msgid is not msgid:  # another call has been made meanwhile
+                frame = _wire.with_msgid(frame, msgid, self.msgid)
             if function in _wire.TERMINAL:
                 self.over = True
                 self.mode.send_last(self, frame)

@@ -1470,11 +1470,17 @@ cdef class Event:
         cdef bytes frame
         if function is None or args is None:
             raise TypeError("call wants the function's name and a tuple of arguments")
+        if self.over:
+            raise EventEnded(_wire.ended_text(function))
+        # Before the turn is taken: a mapping's own code may make PDK calls.
+        msgid = self.msgid
+        frame = encode_call(msgid, self.id, function, args)
         self.take_turn()
         try:
             if self.over:
                 raise EventEnded(_wire.ended_text(function))
-            frame = encode_call(self.msgid, self.id, function, args)
+            if self.msgid is not msgid:  # another call has been made meanwhile
+                frame = _wire.with_msgid(frame, msgid, self.msgid)
             if function in TERMINAL:
                 self.over = True
                 self.mode.send_last(self, frame)

@@ -230,6 +230,11 @@ def argument_error(function: str, index: int, value: Any, exc: Exception) -> Arg
     )
 
 
+def with_msgid(frame: bytes, old: int, new: int) -> bytes:
+    """An encoded reply to request ``old`` as one to request ``new``."""
+    return REPLY_HEAD + pack_value(new) + frame[len(REPLY_HEAD) + len(pack_value(old)) :]
+
+
 def has_hole(args: tuple[Any, ...]) -> bool:
     """Whether a None stands before another value."""
     none = False

@@ -101,6 +101,41 @@ def test_a_call_through_the_mode(bench: Bench) -> None:
     assert bench.mode.asked == [bench.codec.encode_call(5, event.id, GET_HOST, ())]
 
 
+@pytest.mark.parametrize("msgid", [6, 70_000, 2**40])
+def test_an_argument_that_makes_calls_itself(bench: Bench, spawn: Any, msgid: int) -> None:
+    """A mapping that gets its values from Kong when it is sent."""
+    event, frames = bench.event(), []
+
+    class Lazy(dict):  # type: ignore[type-arg]
+        def items(self) -> Any:
+            return [("host", event.call(GET_HOST, ())[0])]
+
+    def exchange(event: Any, frame: bytes) -> Any:
+        frames.append(frame)
+        event.msgid = msgid
+        return bench.codec.Request(_wire.STEP, msgid, event.id, "a.example")
+
+    bench.mode.exchange = exchange  # type: ignore[method-assign]
+    assert spawn(event.call, "kong.f", ("x", [Lazy(a=1)])).result() == ("a.example", None)
+    assert frames == [
+        bench.codec.encode_call(5, event.id, GET_HOST, ()),
+        bench.codec.encode_call(msgid, event.id, "kong.f", ("x", [{"host": "a.example"}])),
+    ]
+
+
+def test_an_argument_that_ends_the_event(bench: Bench) -> None:
+    event = bench.event()
+
+    class Ends(dict):  # type: ignore[type-arg]
+        def items(self) -> Any:
+            event.end()
+            return []
+
+    with pytest.raises(EventEnded):
+        event.call("kong.f", (Ends(a=1),))
+    assert bench.mode.asked == []
+
+
 @pytest.mark.parametrize("function", sorted(_wire.TERMINAL))
 def test_a_call_that_ends_the_request(bench: Bench, function: str) -> None:
     event = bench.event()
