@@ -792,6 +792,9 @@ class Child:
     def __set__(self, instance: Namespace, value: Any) -> NoReturn:
         raise AttributeError("the names of the PDK cannot be set")
 
+    def __delete__(self, instance: Namespace) -> NoReturn:
+        raise AttributeError("the names of the PDK cannot be deleted")
+
 
 class Function:
     """A PDK function, as an attribute of its namespace.
@@ -956,7 +959,7 @@ class Method:
     def __get__(self, instance: Any, owner: Any = None) -> Method:
         return self  # inspect takes what has this for a routine, and help() shows it as one
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.function.invoke(self._caller, args, kwargs)
 
     def __repr__(self) -> str:

@@ -1570,6 +1570,9 @@ cdef class Child:
     def __set__(self, Namespace instance, value):
         raise AttributeError("the names of the PDK cannot be set")
 
+    def __delete__(self, Namespace instance):
+        raise AttributeError("the names of the PDK cannot be deleted")
+
 
 cdef inline unsigned int bit_of(object value):
     """The type of an argument as a bit, see _kinds."""
