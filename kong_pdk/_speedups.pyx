@@ -1563,6 +1563,8 @@ cdef class Child:
     def __get__(self, Namespace instance, owner):
         if instance is None:
             return self
+        if self.kind is None:
+            raise TypeError("a Child that has never been initialised")
         cdef Namespace child = <Namespace>kp_new(self.kind, EMPTY)
         child._caller = instance._caller
         return child
@@ -1795,9 +1797,11 @@ cdef class Method:
     def __get__(self, instance, owner):
         return self  # inspect takes what has this for a routine, and help() shows it as one
 
+    @cython.nonecheck(True)  # one that has never been initialised has none
     def __call__(self, *args, **kwargs):
         return self.function.invoke(self._caller, args, kwargs)
 
+    @cython.nonecheck(True)
     def __repr__(self):
         return f"<method {self.function.name}>"
 
@@ -1806,10 +1810,12 @@ cdef class Method:
         return self.function.__name__
 
     @property
+    @cython.nonecheck(True)
     def __doc__(self):
         return str(self.function.spec.doc)
 
     @property
+    @cython.nonecheck(True)
     def __signature__(self):
         return self.function.spec.signature(True)
 
