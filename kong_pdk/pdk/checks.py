@@ -195,7 +195,9 @@ def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
     if parameter.begins and not text.startswith(parameter.begins):
         raise ArgumentValueError(f"{where} must begin with {parameter.begins}, got {_shown(text)}")
     if parameter.choices and text not in parameter.choices and not spec.rule:
-        close = close_matches(text, parameter.choices)
+        close = []
+        if len(text) <= SHOWN:  # else it takes long, and nothing is near
+            close = close_matches(text, parameter.choices)
         if not close:
             close = [each for each in parameter.choices if each.lower() == text.lower()]
         hint = f"; did you mean {close[0]!r}?" if close else ""
