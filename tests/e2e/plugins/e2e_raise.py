@@ -13,7 +13,7 @@ class Plugin:
         where = self.config["where"]
         if where == f"{phase} at once":
             raise ValueError(f"failure in {where}")
-        kong.response.get_status()
+        kong.ctx.shared.get("x")
         if where == f"{phase} later":
             raise ValueError(f"failure in {where}")
 
