@@ -22,6 +22,7 @@ from typing import Any, Callable, NoReturn, Optional, Union
 from . import _kinds, _wire
 from ._wakeup import drain_wakeup, open_wakeup, send_wakeup
 from .exception import (
+    ArgumentError,
     ConnectionClosed,
     EventEnded,
     HandlerExit,
@@ -898,6 +899,8 @@ class Function:
             args = self._settle(self, args, kwargs, phase, True)
         elif kwargs or ((checks or self.variadic) and not self.fits(args)):
             args = self._settle(self, args, kwargs, None, checks)
+        if self.variadic:
+            return self._log(caller, args)
         result = caller.call(self.name, args)
         if self._result == _kinds.AS_IT_IS:
             return result
@@ -905,6 +908,12 @@ class Function:
             data = self._restore(result[0])
             return result if data is result[0] else (data, result[1])
         return self._restore(result)
+
+    def _log(self, caller: Any, args: tuple[Any, ...]) -> Any:
+        try:
+            return caller.call(self.name, args)
+        except ArgumentError:  # a text that cannot be sent, and has not been: it is logged anyway
+            return caller.call(self.name, _wire.escape_texts(args))
 
     def _restore(self, data: Any) -> Any:
         if self._result == _kinds.MAP:

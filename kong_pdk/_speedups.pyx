@@ -29,6 +29,7 @@ import threading
 from . import _kinds, _wire
 from ._wakeup import open_wakeup, send_wakeup
 from .exception import (
+    ArgumentError,
     ConnectionClosed,
     EventEnded,
     HandlerExit,
@@ -1763,6 +1764,11 @@ cdef class Function:
             args = self.settle(self, args, {} if kwargs is None else kwargs, phase, True)
         elif kwargs or ((checks or self.variadic) and not self.fits(args)):
             args = self.settle(self, args, {} if kwargs is None else kwargs, None, checks)
+        if self.variadic:
+            try:
+                return caller.call(self.name, args)
+            except ArgumentError:  # a text that cannot be sent, and has not been: logged anyway
+                return caller.call(self.name, _wire.escape_texts(args))
         result = caller.call(self.name, args) if event is None else event.call(self.name, args)
         if self.result == AS_IT_IS:
             return result

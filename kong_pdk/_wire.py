@@ -235,6 +235,18 @@ def with_msgid(frame: bytes, old: int, new: int) -> bytes:
     return REPLY_HEAD + pack_value(new) + frame[len(REPLY_HEAD) + len(pack_value(old)) :]
 
 
+def escape_texts(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Texts that can be sent whatever they hold; a client's JSON may have half of a surrogate pair.
+
+    Args:
+        args: what is logged.
+    """
+    return tuple(
+        arg.encode("utf-8", "backslashreplace").decode() if isinstance(arg, str) else arg
+        for arg in args
+    )
+
+
 def has_hole(args: tuple[Any, ...]) -> bool:
     """Whether a None stands before another value."""
     none = False

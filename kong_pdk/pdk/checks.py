@@ -370,7 +370,7 @@ def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any
     if mimetype is None:
         return
     text = mimetype if isinstance(mimetype, str) else bytes(mimetype).decode("latin-1")
-    if text.partition(";")[0].strip() not in MIME_TYPES:
+    if text.partition(";")[0] not in MIME_TYPES:
         raise ArgumentValueError(
             f"{spec.name}: mimetype must be one of {', '.join(MIME_TYPES)}, which parameters may "
             f"follow, got {_shown(text)}"

@@ -362,3 +362,16 @@ def test_empty_tables_are_what_was_declared(start: Start, style: tuple[str, ...]
         )
         route = {"id": "r", "headers": {}, "service": {}, "paths": []}
         assert calls[-1][1][1] == repr([{}, [], route, b"caf\xe9", [], {"a": []}])
+
+
+def test_a_text_that_cannot_be_sent_is_logged_anyway(kong: Kong) -> None:
+    """A client's JSON may have half of a surrogate pair; to log it must not fail the request."""
+    assert calls_of(
+        kong,
+        "import json",
+        """kong.log.err("got ", json.loads('"\\\\ud800 x"'), " ", b"\\xff")""",
+        "kong.log.info('and goes on')",
+    ) == [
+        ("kong.log.err", ["got ", "\\ud800 x", " ", b"\xff"]),
+        ("kong.log.info", ["and goes on"]),
+    ]

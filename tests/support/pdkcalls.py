@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 
-from kong_pdk import _codec, _wire
+from kong_pdk import _codec, _kinds
 from kong_pdk.pdk import proxy
 from kong_pdk.pdk.functions import FunctionSpec, Parameter
 
@@ -47,7 +47,7 @@ class Caller:
 
     def __init__(
         self, codec: ModuleType, phase: Optional[str] = None, lua_style: bool = False,
-        checks: bool = True, log_level: int = _wire.ALL_LEVELS,
+        checks: bool = True, log_level: int = _kinds.ALL_LEVELS,
     ) -> None:  # fmt: skip
         self.phase = phase
         self.events = codec.Events(1, 1, lua_style, checks, log_level)

@@ -12,7 +12,7 @@ from typing import Any, Optional
 import pytest
 from pdkcalls import Caller
 
-from kong_pdk import _wire
+from kong_pdk import _kinds
 
 Both = tuple[ModuleType, ModuleType]
 
@@ -44,7 +44,7 @@ def make(codec: ModuleType, *parameters: Any, **changes: Any) -> Any:
         "least": len(parameters),
         "level": -1,
         "variadic": False,
-        "result": _wire.AS_IT_IS,
+        "result": _kinds.AS_IT_IS,
         "settle": Settled(),
         "convert": None,
         "spec": SPEC,
@@ -55,8 +55,8 @@ def make(codec: ModuleType, *parameters: Any, **changes: Any) -> Any:
 # --- fits -----------------------------------------------------------------------------------------
 
 TYPES = {
-    _wire.STR: "x", _wire.BYTES: b"x", _wire.INT: 5, _wire.FLOAT: 1.5, _wire.BOOL: True,
-    _wire.NONE: None, _wire.DICT: {}, _wire.LIST: [], _wire.OTHER: (),
+    _kinds.STR: "x", _kinds.BYTES: b"x", _kinds.INT: 5, _kinds.FLOAT: 1.5, _kinds.BOOL: True,
+    _kinds.NONE: None, _kinds.DICT: {}, _kinds.LIST: [], _kinds.OTHER: (),
 }  # fmt: skip
 
 
@@ -64,8 +64,8 @@ TYPES = {
 def test_types(codec: ModuleType, bit: int) -> None:
     for other, value in TYPES.items():
         assert make(codec, bit).fits((value,)) is (bit == other)
-        assert make(codec, _wire.ANY & ~bit).fits((value,)) is (bit != other)
-        assert make(codec, _wire.ANY).fits((value,)) is True
+        assert make(codec, _kinds.ANY & ~bit).fits((value,)) is (bit != other)
+        assert make(codec, _kinds.ANY).fits((value,)) is True
 
 
 @pytest.mark.parametrize(
@@ -73,15 +73,15 @@ def test_types(codec: ModuleType, bit: int) -> None:
               type("L", (list,), {})(), bytearray(b"x"), (1,), object()], ids=repr,
 )  # fmt: skip
 def test_only_exact_types_are_plain(codec: ModuleType, value: Any) -> None:
-    assert make(codec, _wire.ANY & ~_wire.OTHER).fits((value,)) is False
-    assert make(codec, _wire.OTHER).fits((value,)) is True
+    assert make(codec, _kinds.ANY & ~_kinds.OTHER).fits((value,)) is False
+    assert make(codec, _kinds.OTHER).fits((value,)) is True
 
 
 def test_number_of_arguments(codec: ModuleType) -> None:
-    function = make(codec, *[_wire.ANY] * 3, least=1)
+    function = make(codec, *[_kinds.ANY] * 3, least=1)
     assert [function.fits((1,) * count) for count in range(5)] == [False, True, True, True, False]
     assert make(codec).fits(()) is True
-    assert make(codec, _wire.ANY, least=2).fits((1,)) is False  # each call is to be settled
+    assert make(codec, _kinds.ANY, least=2).fits((1,)) is False  # each call is to be settled
 
 
 @pytest.mark.parametrize(
@@ -95,14 +95,14 @@ def test_number_of_arguments(codec: ModuleType) -> None:
     ],
 )
 def test_bounds(codec: ModuleType, low: Any, high: Any, right: Any, wrong: Any) -> None:
-    function = make(codec, (_wire.NUMBER, low, high, None, 0))
+    function = make(codec, (_kinds.NUMBER, low, high, None, 0))
     assert [value for value in right if not function.fits((value,))] == []
     assert [value for value in wrong if function.fits((value,))] == []
 
 
 def test_texts(codec: ModuleType) -> None:
-    choices = make(codec, (_wire.STR | _wire.BYTES | _wire.NONE, None, None, frozenset("ab"), 0))
-    begins = make(codec, (_wire.STR | _wire.BYTES | _wire.NONE, None, None, "/", 0))
+    choices = make(codec, (_kinds.STR | _kinds.BYTES | _kinds.NONE, None, None, frozenset("ab"), 0))
+    begins = make(codec, (_kinds.STR | _kinds.BYTES | _kinds.NONE, None, None, "/", 0))
     for function, right, wrong in ((choices, "a", "c"), (begins, "/x", "x/")):
         assert function.fits((right,)) and function.fits((None,))
         for value in (wrong, "", "\ud800", right.encode(), b""):  # bytes are looked at elsewhere
@@ -111,12 +111,12 @@ def test_texts(codec: ModuleType) -> None:
 
 HOLDS: dict[int, tuple[list[Any], list[Any]]] = {
     0: ([{}, {1: object()}, [], [object()]], []),
-    _wire.HEADER_VALUES: ([[], ["a"], ["a", "b"]], [[1], ["a", None], [True], [b"a"], [["a"]]]),
-    _wire.HEADERS: (
+    _kinds.HEADER_VALUES: ([[], ["a"], ["a", "b"]], [[1], ["a", None], [True], [b"a"], [["a"]]]),
+    _kinds.HEADERS: (
         [{}, {"a": "b"}, {"a": b"b", "c": 1, "d": 1.5, "e": True}, {"a": []}, {"a": ["b"]}],
         [{1: "a"}, {"a": None}, {"a": {}}, {"a": ("b",)}, {"a": [1]}, {"a": [True]}, {b"a": "b"}],
     ),
-    _wire.QUERY: (
+    _kinds.QUERY: (
         [{}, {"a": ["b", True]}, {"a": [False]}, {"a": True}],
         [{"a": [1]}, {"a": [None]}, {"a": None}, {True: "a"}],
     ),
@@ -125,9 +125,9 @@ HOLDS: dict[int, tuple[list[Any], list[Any]]] = {
 
 @pytest.mark.parametrize("holds", HOLDS)
 def test_what_containers_hold(codec: ModuleType, holds: int) -> None:
-    bits = _wire.LIST if holds == _wire.HEADER_VALUES else _wire.DICT
+    bits = _kinds.LIST if holds == _kinds.HEADER_VALUES else _kinds.DICT
     if not holds:
-        bits |= _wire.LIST
+        bits |= _kinds.LIST
     function = make(codec, (bits, None, None, None, holds))
     right, wrong = HOLDS[holds]
     assert [value for value in right if not function.fits((value,))] == []
@@ -144,13 +144,13 @@ def test_any_number_of_texts(codec: ModuleType) -> None:
 @pytest.mark.parametrize("wrong", [None, 5], ids=repr)
 def test_fits_wants_a_tuple(codec: ModuleType, wrong: Any) -> None:
     with pytest.raises(TypeError):
-        make(codec, _wire.ANY).fits(wrong)
+        make(codec, _kinds.ANY).fits(wrong)
 
 
 def test_more_parameters_than_there_may_be(codec: ModuleType) -> None:
-    make(codec, *[_wire.ANY] * _wire.MAX_PARAMETERS)
+    make(codec, *[_kinds.ANY] * _kinds.MAX_PARAMETERS)
     with pytest.raises(ValueError, match=r"^kong\.some\.function: more than 8 parameters$"):
-        make(codec, *[_wire.ANY] * (_wire.MAX_PARAMETERS + 1))
+        make(codec, *[_kinds.ANY] * (_kinds.MAX_PARAMETERS + 1))
 
 
 # --- what is left to settle -----------------------------------------------------------------------
@@ -163,7 +163,7 @@ def ask(
     """What ``settle`` was asked, and what went out."""
     settle = Settled()
     checks = changes.pop("checks", True)
-    function = make(codec, *changes.pop("parameters", (_wire.STR,)), settle=settle, **changes)
+    function = make(codec, *changes.pop("parameters", (_kinds.STR,)), settle=settle, **changes)
     caller = Caller(codec, phase, checks=checks)
     codec.Method(function, caller)(*args, **kwargs)
     assert all(asked[0] is function for asked in settle.asked)
@@ -224,7 +224,7 @@ def test_a_keyword_may_have_any_name(codec: ModuleType, keyword: str) -> None:
 
 
 def test_through_an_instance_and_its_class(codec: ModuleType) -> None:
-    function = make(codec, _wire.STR)
+    function = make(codec, _kinds.STR)
 
     class Below(codec.Namespace):  # type: ignore[misc, name-defined]
         __slots__ = ()
@@ -249,7 +249,7 @@ def test_through_an_instance_and_its_class(codec: ModuleType) -> None:
 
 
 def test_what_is_no_namespace(codec: ModuleType) -> None:
-    function = make(codec, _wire.STR)
+    function = make(codec, _kinds.STR)
     for wrong in (5, "x", object(), None):
         with pytest.raises((TypeError, AttributeError)):
             function(wrong, "a")
@@ -258,7 +258,7 @@ def test_what_is_no_namespace(codec: ModuleType) -> None:
 
 
 def test_what_they_say_of_themselves(codec: ModuleType) -> None:
-    function = make(codec, _wire.STR)
+    function = make(codec, _kinds.STR)
     method = codec.Method(function, None)
     assert (repr(function), repr(method)) == (
         "<function kong.some.function>", "<method kong.some.function>",
@@ -301,8 +301,8 @@ class Silent:
 
 
 def test_calls_leave_nothing_behind(codec: ModuleType) -> None:
-    function = make(codec, _wire.STR, _wire.ANY, settle=lambda *_: ("x",))
-    refused = make(codec, _wire.INT, settle=lambda *_: 1 / 0)
+    function = make(codec, _kinds.STR, _kinds.ANY, settle=lambda *_: ("x",))
+    refused = make(codec, _kinds.INT, settle=lambda *_: 1 / 0)
 
     class Space(codec.Namespace):  # type: ignore[misc, name-defined]
         __slots__ = ()

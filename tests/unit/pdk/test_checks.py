@@ -349,13 +349,17 @@ def test_no_result_of_client_verification(pdk: Pdk, v: Any) -> None:
 @pytest.mark.parametrize(
     "mimetype",
     ["application/json", "application/json; charset=utf-8", b"multipart/form-data",
-     "application/x-www-form-urlencoded ;x", None],
+     "application/x-www-form-urlencoded;x", None],
 )  # fmt: skip
 def test_mime_types(pdk: Pdk, mimetype: Any) -> None:
     assert sent(pdk, "kong.service.request.set_body", {}, mimetype) == ({}, mimetype)
 
 
-@pytest.mark.parametrize("mimetype", ["", "text/plain", "json", b"application/xml", "\ud800"])
+@pytest.mark.parametrize(
+    "mimetype",
+    ["", "text/plain", "json", b"application/xml", "application/json ;x", " application/json",
+     "\ud800"],
+)  # fmt: skip
 def test_other_mime_types(pdk: Pdk, mimetype: Any) -> None:
     text = refusal(pdk, "kong.service.request.set_body", {}, mimetype)
     assert "mimetype must be one of application/x-www-form-urlencoded, application/json" in text
