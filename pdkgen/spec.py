@@ -165,8 +165,8 @@ class Spec:
     def __post_init__(self) -> None:
         functions = tuple(one for module in self.modules for one in module.functions)
         spaces = {"kong"}
-        for function in functions:
-            parts = function.name.split(".")
+        for name in [*(function.name for function in functions), *self.unreachable]:
+            parts = name.split(".")
             spaces.update(".".join(parts[:n]) for n in range(1, len(parts)))
         object.__setattr__(self, "functions", functions)
         object.__setattr__(self, "namespaces", tuple(sorted(spaces)))

@@ -38,6 +38,7 @@ __all__ = [
     "LogInspect",
     "Nginx",
     "NginxCtx",
+    "NginxShared",
     "NginxVar",
     "Node",
     "Plugin",
@@ -49,6 +50,7 @@ __all__ = [
     "ServiceResponse",
     "Table",
     "Telemetry",
+    "Tracing",
     "Vault",
 ]
 
@@ -221,6 +223,9 @@ class NginxCtx:
     __iter__: None
     def __setitem__(self, key: _Text, value: Any, /) -> None: ...
     def __delitem__(self, key: _Text, /) -> None: ...
+
+class NginxShared:
+    """kong.nginx.shared of Kong's PDK."""
 
 class NginxVar:
     """kong.nginx.var of Kong's PDK."""
@@ -937,6 +942,9 @@ class Nginx:
         itself sees what it sets. Kong 2.8 to 3.10.
         """
     @property
+    def shared(self) -> NginxShared:
+        """kong.nginx.shared of Kong's PDK."""
+    @property
     def var(self) -> NginxVar:
         """kong.nginx.var of Kong's PDK."""
 
@@ -1553,6 +1561,9 @@ class Telemetry:
         OpenTelemetry plugin has taken the entries before. Kong 3.8 to 3.10.
         """
 
+class Tracing:
+    """Kong's own tracing, which a plugin server cannot reach."""
+
 class Vault:
     """Secrets that Kong keeps outside its configuration, in vaults."""
     def flush(self) -> tuple[None, Optional[str]]:
@@ -1686,6 +1697,9 @@ class kong:
     @property
     def telemetry(self) -> Telemetry:
         """Log entries for OpenTelemetry."""
+    @property
+    def tracing(self) -> Tracing:
+        """Kong's own tracing, which a plugin server cannot reach."""
     @property
     def vault(self) -> Vault:
         """Secrets that Kong keeps outside its configuration, in vaults."""
