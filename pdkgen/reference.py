@@ -134,8 +134,8 @@ def _types(records: tuple[Record, ...]) -> str:
         "| `Table` | a mapping, list or tuple |",
         "| `HeaderValue` | a `Text`, number or boolean, or a sequence of `Text` |",
         "| `Headers` | a mapping of names to `HeaderValue` |",
-        "| `QueryValues` | a mapping of names to `Text`, numbers, booleans or sequences of `Text` "
-        "and booleans; `True` for an argument without a value |",
+        "| `QueryValues` | a mapping of names to `Text`, numbers, booleans or sequences of these; "
+        "`True` for an argument without a value |",
         "| `Body` | a dict or list, parsed from a body |",
     ]
     for record in records:

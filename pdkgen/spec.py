@@ -54,6 +54,8 @@ KINDS = {
     "number": "int",  # counts and statuses; Kong takes fractions, which mean nothing there
     "integer": "int",
     "boolean": "bool",
+    "flag": "bool",
+    "key": "Union[Text, float]",
     "table": "Table",
     "body": "Union[Text, Table]",
     "header": "HeaderValue",

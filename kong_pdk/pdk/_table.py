@@ -181,7 +181,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.client.get_protocol",
         ("access", "response", "log"),
         (
-            P("allow_terminated", "boolean", optional=True, default=False),
+            P("allow_terminated", "flag", optional=True, default=False),
         ),
         returns="Optional[Literal[\"http\", \"https\", \"tcp\", \"tls\", \"grpc\", \"grpcs\", \"udp\", \"tls_passthrough\"]]",
         doc="""The protocol of the request, among those of its route.
@@ -207,7 +207,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("access", "response", "log"),
         (
             P("consumer_id", "string", pattern="[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
-            P("search_by_username", "boolean", optional=True, default=False),
+            P("search_by_username", "flag", optional=True, default=False),
         ),
         returns="Optional[Consumer]",
         shape="Consumer",
@@ -367,7 +367,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.ctx.shared.get",
         PHASES,
         (
-            P("k", "string"),
+            P("k", "key"),
         ),
         returns="Any",
         doc="""A value that this or another plugin has set for the request.
@@ -376,7 +376,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         cannot send it, and the event fails.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
 
         Returns:
             None if nothing was set under that key.
@@ -388,13 +388,13 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.ctx.shared.set",
         PHASES,
         (
-            P("k", "string"),
+            P("k", "key"),
             P("v", "any", optional=True),
         ),
         doc="""Set a value for the rest of the request, for all plugins.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
             v: the value, plain data; None removes the key; optional.
 
         Phases: all. Kong 2.8 to 3.10.
@@ -762,7 +762,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.nginx.get_ctx",
         PHASES,
         (
-            P("k", "string"),
+            P("k", "key"),
         ),
         returns="Any",
         doc="""A value in nginx's context of the request, where Kong keeps its own.
@@ -771,7 +771,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         the event fails then. For values of plugins use `kong.ctx.shared`.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
 
         Returns:
             None if there is nothing under that key.
@@ -804,15 +804,15 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
     ),
     FunctionSpec(
         "kong.nginx.get_tls1_version_str",
-        ("certificate", "rewrite", "access", "response", "log"),
+        PHASES,
         returns="Optional[str]",
         doc="""The version of TLS on the client's connection, such as `TLSv1.3`.
 
         Returns:
             None if the connection is not TLS.
 
-        Phases: certificate, rewrite, access, response, log. In the log phase it is always None:
-        the connection is out of reach. Kong 2.8 to 3.10.
+        Phases: all. In the log phase it is always None: the connection is out of reach. Kong
+        2.8 to 3.10.
         """,
     ),
     FunctionSpec(
@@ -839,7 +839,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
     ),
     FunctionSpec(
         "kong.nginx.req_start_time",
-        ("certificate", "rewrite", "access", "response", "log"),
+        PHASES,
         returns="Optional[float]",
         doc="""When the request began, in seconds since 1970, to the millisecond.
 
@@ -848,16 +848,15 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         Returns:
             None if the connection is a stream connection.
 
-        Phases: certificate, rewrite, access, response, log. In the log phase it needs Kong 3.1;
-        an older one fails without an answer, and the call raises `EventAbandoned` after 55 s.
-        Kong 2.8 to 3.10.
+        Phases: all. In the log phase it needs Kong 3.1; an older one fails without an answer,
+        and the call raises `EventAbandoned` after 55 s. Kong 2.8 to 3.10.
         """,
     ),
     FunctionSpec(
         "kong.nginx.set_ctx",
         PHASES,
         (
-            P("k", "string"),
+            P("k", "key"),
             P("v", "any", optional=True),
         ),
         doc="""Set a value in nginx's context of the request, where Kong keeps its own.
@@ -866,7 +865,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         plugins use `kong.ctx.shared`.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
             v: the value, plain data; None removes the key; optional.
 
         Phases: all. In the log phase each plugin has a copy of the context: only the handler
@@ -1344,13 +1343,14 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
             P("headers", "headers", optional=True),
         ),
         returns="NoReturn",
+        rule="error_type",
         doc="""Answer the client with an error in a format that it accepts, and end the request.
 
         The call does not return: it ends the handler, with the same effect as `kong.response.exit`.
 
         The format is JSON, HTML, XML or plain text. `Content-Type` in `headers`, in just this
-        spelling, decides, else the `Accept` of the request, else it is JSON. A gRPC client gets a
-        status and no body.
+        spelling, decides, else the `Accept` of the request, else it is JSON. Kong has no other
+        formats: any other `Content-Type` there is refused. A gRPC client gets a status and no body.
 
         Kong puts the message into a template as it is: a quotation mark or a line break in it makes
         the JSON invalid, `<` the HTML and XML, and the JSON that a dict becomes fits none of them.
@@ -1496,8 +1496,8 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ),
         doc="""Set several headers of the answer, each in place of all lines of its name.
 
-        Other headers stay. Values are treated as in `set_header`; a list gives one line for each
-        item.
+        Other headers stay, also one whose value is None. Values are treated as in `set_header`; a
+        list gives one line for each item.
 
         Args:
             headers: values, or lists of strings, by name.
@@ -1633,7 +1633,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ("rewrite", "access"),
         (
             P("args", "table"),
-            P("mimetype", "string", optional=True, choices=("application/json", "application/x-www-form-urlencoded", "multipart/form-data")),
+            P("mimetype", "string", optional=True, choices=("application/json", "application/x-www-form-urlencoded", "multipart/form-data"), pattern="application/json(;.*)?"),
         ),
         returns="Optional[bool]",
         rule="mimetype",
@@ -1693,8 +1693,8 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         ),
         doc="""Set several headers of the request, each in place of all lines of its name.
 
-        Other headers stay. Values are treated as in `set_header`; a list gives one line for each
-        item.
+        Other headers stay, also one whose value is None. Values are treated as in `set_header`; a
+        list gives one line for each item.
 
         Args:
             headers: values, or lists of strings, by name.
@@ -1746,7 +1746,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         doc="""Set the query from arguments, in place of the one that is there.
 
         Names and values are escaped, and sorted by name. A list gives one argument for each item,
-        `True` an argument without a value (`?name`), and `False` none.
+        `True` an argument without a value (`?name`), and `False` or None none.
 
         Args:
             args: values by name; an empty dict for no query.
@@ -1991,7 +1991,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.service.set_tls_verify_depth",
         ("rewrite", "access", "preread"),
         (
-            P("depth", "integer", low=0),
+            P("depth", "number", low=0),
         ),
         returns="Optional[bool]",
         doc="""Set how long the chain of certificates of the service may be.
@@ -2169,7 +2169,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         "kong.vault.is_reference",
         PHASES,
         (
-            P("reference", "string"),
+            P("reference", "any"),
         ),
         returns="bool",
         doc="""Whether a text looks like a reference to a secret: `{vault://…}`.
@@ -2177,7 +2177,7 @@ FUNCTIONS: tuple[FunctionSpec, ...] = (
         Only the beginning and the last brace are looked at; `parse_reference` looks at the rest.
 
         Args:
-            reference: the text.
+            reference: the text; what is none is no reference.
 
         Phases: all. Kong 2.8 to 3.10.
         """,
@@ -2298,5 +2298,5 @@ UNREACHABLE: dict[str, str] = {
     "kong.vault.try": "It takes a Lua function, which a plugin server cannot send. Fetch the secret with kong.vault.get and try in Python.",
     "kong.version": "It is a string, and a plugin server can only call functions. Kong's Admin API tells the version (GET /).",
     "kong.version_num": "It is a number, and a plugin server can only call functions. Kong's Admin API tells the version (GET /).",
-    "kong.worker_events": "It is an object that takes Lua functions, which a plugin server cannot give it.",
+    "kong.worker_events": "It is Kong's own channel between nginx workers, and what is sent there only arrives in Lua functions, which a plugin server cannot give it.",
 }

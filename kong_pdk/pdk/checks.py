@@ -137,8 +137,7 @@ def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
         ArgumentError: it has the wrong type.
         ArgumentValueError: Kong does not take this value.
     """
-    if isinstance(value, enum.Enum):
-        value = value.value
+    value = _plain(value)
     if value is None and parameter.optional:
         return None
     accepted, problem = _KINDS[parameter.kind](value)
@@ -238,6 +237,19 @@ def _boolean(value: Any) -> Result:
     return (value, None) if type(value) is bool else (value, KINDS["boolean"][2])
 
 
+def _flag(value: Any) -> Result:
+    try:
+        return bool(value), None
+    except (TypeError, ValueError):  # an array of numbers may be neither true nor false
+        return value, KINDS["flag"][2]
+
+
+def _key(value: Any) -> Result:
+    if type(value) is bool or _is_text(value):
+        return value, None
+    return _number(value)[0], _number(value)[1] and KINDS["key"][2]
+
+
 def _table(value: Any) -> Result:
     if isinstance(value, (dict, list, tuple)):
         return value, None
@@ -252,20 +264,24 @@ def _body(value: Any) -> Result:
     return _table(value)[0], _table(value)[1] and KINDS["body"][2]
 
 
-def _header_value(value: Any, flags: bool = False) -> Result:
-    """A header's or query argument's value; ``flags``: lists may hold booleans."""
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if type(value) is bool or _is_text(value):
-        return value, None
-    number, problem = _number(value)
+def _header_value(value: Any, any_scalar: bool = False) -> Result:
+    """A header's or query argument's value; ``any_scalar``: lists may hold more than text."""
+    value, problem = _key(_plain(value))
     if problem is None:
-        return number, None
+        return value, None
     if isinstance(value, (list, tuple)):
-        items = [each.value if isinstance(each, enum.Enum) else each for each in value]
-        if all(_is_text(each) or (flags and type(each) is bool) for each in items):
+        items = [_plain(each) for each in value]
+        if isinstance(value, list):  # a tuple with None is most likely a call's data and error
+            items = [each for each in items if each is not None]
+        if any_scalar:
+            items = [_key(each)[0] for each in items]
+        if all(_is_text(each) or (any_scalar and _key(each)[1] is None) for each in items):
             return items, None
     return value, KINDS["header"][2]
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def _header(value: Any) -> Result:
@@ -279,19 +295,23 @@ def _line(value: Any) -> Result:
 
 
 def _named_values(value: Any, kind: str) -> Result:
-    """A dict of headers or query arguments; the error names the one that is wrong."""
+    """A dict of headers or query arguments; the error names the one that is wrong.
+
+    What is None is left out: Lua has no key without a value, so Kong would never see it.
+    """
     if isinstance(value, (list, tuple)) and not value:
         return {}, None
     if not isinstance(value, Mapping):
         return value, KINDS[kind][2]
     accepted = {}
     for name, item in value.items():
-        if isinstance(name, enum.Enum):
-            name = name.value
+        name = _plain(name)
         if not _is_text(name):
             wanted = f"{KINDS[kind][2]} (one name is {_shown(name)})"
             return value, wanted
-        accepted[name], problem = _header_value(item, flags=kind == "query")
+        if item is None:
+            continue
+        accepted[name], problem = _header_value(item, any_scalar=kind == "query")
         if problem is not None:
             shown = f"{_shown(item)}{_advice(item)}"
             return value, f"{KINDS[kind][2]} (the value of {_shown(name)} is {shown})"
@@ -303,6 +323,8 @@ _KINDS: dict[str, Callable[[Any], Result]] = {
     "number": _number,
     "integer": _integer,
     "boolean": _boolean,
+    "flag": _flag,
+    "key": _key,
     "table": _table,
     "body": _body,
     "header": _header,
@@ -363,17 +385,55 @@ def _stream_status(spec: FunctionSpec, phase: Optional[str], status: Any, *other
 
 
 #: What Kong can write (Kong: kong/pdk/service/request.lua).
-MIME_TYPES = ("application/x-www-form-urlencoded", "application/json", "multipart/form-data")
+FORM, MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"
+MIME_TYPES = (FORM, "application/json", MULTIPART)
 
 
 def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any = None) -> None:
     if mimetype is None:
         return
     text = mimetype if isinstance(mimetype, str) else bytes(mimetype).decode("latin-1")
-    if text.partition(";")[0] not in MIME_TYPES:
+    kind = text.partition(";")[0]
+    if kind not in MIME_TYPES:
         raise ArgumentValueError(
             f"{spec.name}: mimetype must be one of {', '.join(MIME_TYPES)}, which parameters may "
             f"follow, got {_shown(text)}"
+        )
+    if kind in (FORM, MULTIPART):
+        _check_form(spec, kind, args)
+
+
+def _check_form(spec: FunctionSpec, kind: str, args: Any) -> None:
+    """Whether Kong can write a table as a form: names are text, and values do not nest."""
+    _, problem = _named_values(args, "query")
+    if problem is None and kind == MULTIPART:
+        for value in dict(args).values():
+            if isinstance(_plain(value), (bool, list, tuple)):
+                problem = f"a dict of names to strings and numbers (one of them is {_shown(value)})"
+    if problem is not None:
+        raise ArgumentError(f"{spec.name}: args must be {problem} for {kind}, got {_shown(args)}")
+
+
+#: What Kong has an error page for, with charset=utf-8 or without (Kong: kong/tools/http.lua).
+PAGES = ("application/json", "text/html", "application/xml", "text/plain")
+
+
+def _error_type(
+    spec: FunctionSpec, phase: Optional[str], status: Any, message: Any = None, headers: Any = None
+) -> None:
+    """Kong looks its page up by the header of exactly this name, and fails if it has none."""
+    value = (headers or {}).get("Content-Type")
+    if value is None:
+        return
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    text = first if isinstance(first, str) else None
+    if isinstance(first, (bytes, bytearray)):
+        text = bytes(first).decode("latin-1")
+    known = ("", "application/grpc", *PAGES, *(f"{page}; charset=utf-8" for page in PAGES))
+    if text not in known:
+        raise ArgumentValueError(
+            f"{spec.name}: Content-Type in headers must be one of {', '.join(PAGES)}, got "
+            f"{_shown(first)}; kong.response.exit takes any"
         )
 
 
@@ -384,8 +444,9 @@ RULES: dict[str, Callable[..., None]] = {
     "one_given": _one_given,
     "stream_status": _stream_status,
     "mimetype": _mimetype,
+    "error_type": _error_type,
     "deprecation": lambda *args: None,  # see _texts
 }
 
 #: Phases in which no call goes out without its rule.
-RULE_PHASES = {"stream_status": frozenset(("preread",))}
+RULE_PHASES = {"stream_status": frozenset(("preread",)), "error_type": frozenset(PHASES)}

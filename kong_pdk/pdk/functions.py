@@ -20,6 +20,8 @@ KINDS: dict[str, tuple[int, int, str]] = {
     "number": (_kinds.NUMBER, 0, "a number"),
     "integer": (_kinds.INT, 0, "an integer"),
     "boolean": (_kinds.BOOL, 0, "a boolean"),
+    "flag": (_kinds.BOOL, 0, "a boolean"),  # Kong asks only whether it is true
+    "key": (_kinds.SCALAR, 0, "a string, a number or a boolean"),
     "table": (_kinds.DICT | _kinds.LIST, 0, "a dict or list"),
     "body": (
         _kinds.STR | _kinds.BYTES | _kinds.DICT | _kinds.LIST, 0,
@@ -36,7 +38,7 @@ KINDS: dict[str, tuple[int, int, str]] = {
     ),
     "query": (
         _kinds.DICT, _kinds.QUERY,
-        "a dict of names to strings, numbers, booleans or lists of strings and booleans",
+        "a dict of names to strings, numbers, booleans or lists of these",
     ),
     "any": (_kinds.ANY, 0, "anything that can be sent"),
 }  # fmt: skip

@@ -106,25 +106,25 @@ class ClientTls:
 
 class CtxShared:
     """kong.ctx.shared of Kong's PDK."""
-    def get(self, k: _Text) -> tuple[Any, Optional[str]]:
+    def get(self, k: Union[_Text, float]) -> tuple[Any, Optional[str]]:
         """A value that this or another plugin has set for the request.
 
         The value must be plain data. Where a Lua plugin has stored an object or a function, Kong
         cannot send it, and the event fails.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
 
         Returns:
             None if nothing was set under that key.
 
         Phases: all. Kong 2.8 to 3.10.
         """
-    def set(self, k: _Text, v: Any = None) -> tuple[None, Optional[str]]:
+    def set(self, k: Union[_Text, float], v: Any = None) -> tuple[None, Optional[str]]:
         """Set a value for the rest of the request, for all plugins.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
             v: the value, plain data; None removes the key; optional.
 
         Phases: all. Kong 2.8 to 3.10.
@@ -329,8 +329,8 @@ class ServiceRequest:
     def set_headers(self, headers: _Headers) -> tuple[None, Optional[str]]:
         """Set several headers of the request, each in place of all lines of its name.
 
-        Other headers stay. Values are treated as in `set_header`; a list gives one line for each
-        item.
+        Other headers stay, also one whose value is None. Values are treated as in `set_header`; a
+        list gives one line for each item.
 
         Args:
             headers: values, or lists of strings, by name.
@@ -364,7 +364,7 @@ class ServiceRequest:
         """Set the query from arguments, in place of the one that is there.
 
         Names and values are escaped, and sorted by name. A list gives one argument for each item,
-        `True` an argument without a value (`?name`), and `False` none.
+        `True` an argument without a value (`?name`), and `False` or None none.
 
         Args:
             args: values by name; an empty dict for no query.
@@ -865,14 +865,14 @@ class Nginx:
     @property
     def ctx(self) -> NginxCtx:
         """kong.nginx.ctx of Kong's PDK."""
-    def get_ctx(self, k: _Text) -> tuple[Any, Optional[str]]:
+    def get_ctx(self, k: Union[_Text, float]) -> tuple[Any, Optional[str]]:
         """A value in nginx's context of the request, where Kong keeps its own.
 
         Kong's keys are not documented, change with its release, and often hold what cannot be sent:
         the event fails then. For values of plugins use `kong.ctx.shared`.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
 
         Returns:
             None if there is nothing under that key.
@@ -898,8 +898,8 @@ class Nginx:
         Returns:
             None if the connection is not TLS.
 
-        Phases: certificate, rewrite, access, response, log. In the log phase it is always None:
-        the connection is out of reach. Kong 2.8 to 3.10.
+        Phases: all. In the log phase it is always None: the connection is out of reach. Kong
+        2.8 to 3.10.
         """
     def get_var(self, v: _Text) -> tuple[Optional[str], Optional[str]]:
         """The value of a variable of nginx.
@@ -924,18 +924,17 @@ class Nginx:
         Returns:
             None if the connection is a stream connection.
 
-        Phases: certificate, rewrite, access, response, log. In the log phase it needs Kong 3.1;
-        an older one fails without an answer, and the call raises `EventAbandoned` after 55 s.
-        Kong 2.8 to 3.10.
+        Phases: all. In the log phase it needs Kong 3.1; an older one fails without an answer,
+        and the call raises `EventAbandoned` after 55 s. Kong 2.8 to 3.10.
         """
-    def set_ctx(self, k: _Text, v: Any = None) -> tuple[None, Optional[str]]:
+    def set_ctx(self, k: Union[_Text, float], v: Any = None) -> tuple[None, Optional[str]]:
         """Set a value in nginx's context of the request, where Kong keeps its own.
 
         A key of Kong's, such as `route`, must not be set: it breaks the request. For values of
         plugins use `kong.ctx.shared`.
 
         Args:
-            k: its key.
+            k: its key, text as a rule.
             v: the value, plain data; None removes the key; optional.
 
         Phases: all. In the log phase each plugin has a copy of the context: only the handler
@@ -1273,8 +1272,8 @@ class Response:
         The call does not return: it ends the handler, with the same effect as `kong.response.exit`.
 
         The format is JSON, HTML, XML or plain text. `Content-Type` in `headers`, in just this
-        spelling, decides, else the `Accept` of the request, else it is JSON. A gRPC client gets a
-        status and no body.
+        spelling, decides, else the `Accept` of the request, else it is JSON. Kong has no other
+        formats: any other `Content-Type` there is refused. A gRPC client gets a status and no body.
 
         Kong puts the message into a template as it is: a quotation mark or a line break in it makes
         the JSON invalid, `<` the HTML and XML, and the JSON that a dict becomes fits none of them.
@@ -1373,8 +1372,8 @@ class Response:
     def set_headers(self, headers: _Headers) -> tuple[None, Optional[str]]:
         """Set several headers of the answer, each in place of all lines of its name.
 
-        Other headers stay. Values are treated as in `set_header`; a list gives one line for each
-        item.
+        Other headers stay, also one whose value is None. Values are treated as in `set_header`; a
+        list gives one line for each item.
 
         Args:
             headers: values, or lists of strings, by name.
@@ -1595,13 +1594,13 @@ class Vault:
 
         Phases: all. Kong 3.3 to 3.10.
         """
-    def is_reference(self, reference: _Text) -> tuple[bool, Optional[str]]:
+    def is_reference(self, reference: Any) -> tuple[bool, Optional[str]]:
         """Whether a text looks like a reference to a secret: `{vault://…}`.
 
         Only the beginning and the last brace are looked at; `parse_reference` looks at the rest.
 
         Args:
-            reference: the text.
+            reference: the text; what is none is no reference.
 
         Phases: all. Kong 2.8 to 3.10.
         """

@@ -23,7 +23,7 @@ HeaderValue = Union[Text, float, Sequence[Text]]
 Headers = Mapping[str, HeaderValue]
 
 #: Query arguments by name; True stands for one without a value.
-QueryValues = Mapping[str, Union[Text, float, Sequence[Union[Text, bool]]]]
+QueryValues = Mapping[str, Union[Text, float, Sequence[Union[Text, float]]]]
 
 #: A parsed body: an object or a form as a dict, an array as a list. An empty one is a dict.
 Body = Union[dict[str, Any], list[Any]]

@@ -131,6 +131,8 @@ RIGHT: dict[str, Any] = {
     "number": 7.5,
     "integer": 7,
     "boolean": True,
+    "flag": True,
+    "key": "key",
     "table": {"a": [1, None, "b"]},
     "body": {"a": 1},
     "header": ["a", "b"],
@@ -146,15 +148,18 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "number": (None, "5", b"5", True, False, [], {}, 1j, object()),
     "integer": (None, "5", True, 1.5, float("nan"), float("inf"), [], object()),
     "boolean": (None, 0, 1, "true", [], object()),
+    "flag": (),  # Kong asks only whether it is true
+    "key": (None, [], {}, ("a", None), 1j, object()),
     "table": (None, "a", b"a", 5, True, {1}, object()),
     "body": (None, 5, 1.5, True, {1}, object()),
-    "header": (None, {}, {"a": 1}, object(), {1}, [5], [True], [None], [["a"]]),
+    "header": (None, {}, {"a": 1}, object(), {1}, [5], [True], ("a", None), [["a"]]),
     "line": (None, [], ["a"], ("a",), {}, object()),
     "headers": (
-        None, "a", 5, ["a"], object(), {5: "x"}, {None: "x"}, {"a": None}, {"a": {}}, {"a": [5]},
+        None, "a", 5, ["a"], object(), {5: "x"}, {None: "x"}, {"a": (None, "b")}, {"a": {}},
+        {"a": [5]},
         {"a": [True]}, {"a": object()},
     ),
-    "query": (None, "a", 5, ["a"], object(), {5: "x"}, {"a": None}, {"a": {}}, {"a": [5]}),
+    "query": (None, "a", 5, ["a"], object(), {5: "x"}, {"a": {}}, {"a": [{}]}),
     "any": (),
 }  # fmt: skip
 
@@ -163,6 +168,8 @@ def right_value(spec: FunctionSpec, parameter: Parameter) -> Any:
     """A value that Kong takes for a parameter, in each phase."""
     if spec.rule == parameter.name == "mimetype":
         return "application/json"
+    if spec.rule == "mimetype":
+        return {"a": "b"}  # fits each of them
     if spec.rule == parameter.name == "consumer_id":
         return UUID
     if spec.rule == "stream_status" and parameter.name == "status":
