@@ -87,7 +87,7 @@ def _escape(text: str) -> str:
 
 
 def kind_of(content_type: str) -> str:
-    """Return a content type in lower case and without its parameters."""
+    """Return a content type without its parameters, in lower case."""
     return content_type.split(";", 1)[0].strip().lower()
 
 
@@ -104,15 +104,16 @@ def decode(content_type: str, data: bytes, limit: int) -> Any | None:
         is none that Kong decodes.
     """
     kind = kind_of(content_type)
-    if kind == FORM:
+    # Kong looks at the beginning only: application/json-patch+json is JSON too.
+    if kind.startswith(FORM):
         return simple_map(parse_query(to_text(data), limit))
-    if kind == JSON:
+    if kind.startswith(JSON):
         try:
             value = json.loads(to_text(data))
         except ValueError:
             return None
         return value if is_table(value) else None
-    if kind == MULTIPART:
+    if kind.startswith(MULTIPART):
         return _decode_multipart(content_type, data)
     return None
 
@@ -140,7 +141,7 @@ def encode(content_type: str, table: Any) -> tuple[bytes, str] | None:
     Raises:
         ValueError: the table holds what the content type cannot carry.
     """
-    kind = kind_of(content_type)
+    kind = content_type.partition(";")[0]  # as it is: Kong knows one spelling when it writes
     if kind == FORM:
         return encode_query(table).encode("ascii"), content_type
     if kind == JSON:
@@ -156,7 +157,10 @@ def _encode_multipart(content_type: str, table: Any) -> tuple[bytes, str]:
     if boundary is None:
         boundary, content_type = _BOUNDARY, f"{MULTIPART}; boundary={_BOUNDARY}"
     parts: list[str] = []
-    for name, value in sorted(as_map(table).items()):
+    values = as_map(table)
+    if not all(isinstance(name, str) for name in values):
+        raise ValueError("the names of values must be strings")
+    for name, value in sorted(values.items()):
         if not isinstance(value, str) and not is_number(value):
             raise ValueError(f"value {name!r} must be a string or a number")
         head = f'Content-Disposition: form-data; name="{name}"'

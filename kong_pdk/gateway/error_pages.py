@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 
 JSON_TYPE = "application/json; charset=utf-8"
 
@@ -20,6 +21,14 @@ _MESSAGES = {
     502: "An invalid response was received from the upstream server",
     503: "The upstream server is currently unavailable",
     504: "The upstream server is timing out",
+}
+
+# Where Kong's words are not those of the standard, or not those of each Python.
+_OTHER_MESSAGES = {
+    416: "Range not satisfiable",
+    422: "Unprocessable entity",
+    494: "Request header or cookie too large",
+    505: "HTTP version not supported",
 }
 
 _TYPES: dict[str, str] = {
@@ -55,7 +64,15 @@ WITH_PAGE = frozenset(_MESSAGES)
 
 def message_for(status: int) -> str:
     """Return what an error of this status says when nobody gave it a text."""
-    return _MESSAGES.get(status, f"The upstream server responded with {status}")
+    known = _MESSAGES.get(status) or _OTHER_MESSAGES.get(status)
+    if known is None and status in set(HTTPStatus) and status >= 400:
+        known = HTTPStatus(status).phrase.capitalize()
+    return known or f"The upstream server responded with {status}"
+
+
+def has_page(content_type: str) -> bool:
+    """Say whether there is a format for a content type, which must be written just as Kong does."""
+    return content_type in ("", "application/grpc", *_FORMATS) or content_type in _TYPES.values()
 
 
 def accepted_type(accept: str | None) -> str:
@@ -72,6 +89,8 @@ def accepted_type(accept: str | None) -> str:
 
 def render(message: str, content_type: str, request_id: str) -> str:
     """Return the body of an error in a content type; JSON where the type has no format."""
+    if content_type in ("", "application/grpc"):
+        return ""
     name = content_type.split(";", 1)[0].strip().lower()
     template = _FORMATS.get(name, _FORMATS["application/json"])
     return template.format(message=message, request_id=request_id)

@@ -95,8 +95,10 @@ def set_ctx(exchange: Exchange, key: Any, value: Any) -> None:
 
 
 @pdk("kong.nginx.req_start_time")
-def req_start_time(exchange: Exchange) -> float:
-    """Return when the request began, in seconds since the epoch; there is none in a handshake."""
+def req_start_time(exchange: Exchange) -> float | None:
+    """Return the time the request began, seconds since the epoch; a stream has none."""
+    if exchange.phase == "preread":
+        return None
     return 0 if exchange.phase == "certificate" else round(exchange.started, 3)
 
 

@@ -164,7 +164,7 @@ def get_body(
     if content_type is None:
         return None
     count = limit("max_args", max_args)
-    if body.kind_of(str(content_type)) == body.FORM:
+    if body.kind_of(str(content_type)).startswith(body.FORM):
         max_allowed_file_size = None  # nginx's own parser does not look at files
     data, problem = _stored_body(exchange, max_allowed_file_size)
     if data is None:

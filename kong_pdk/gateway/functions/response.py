@@ -112,6 +112,7 @@ def error(exchange: Exchange, status: Any, message: Any, headers: Any) -> NoRetu
     content_type = next((value for name, value in lines if name == "Content-Type"), None)
     if content_type is None:
         content_type = error_pages.accepted_type(exchange.request.headers.get("accept"))
+    check(error_pages.has_page(content_type), f"there is no error page of type {content_type!r}")
     lines.set("Content-Type", content_type)
     text = error_pages.message_for(code) if message is None else message
     _finish(exchange, code, exchange.page(text, content_type), lines)
