@@ -2272,7 +2272,7 @@ UNREACHABLE: dict[str, str] = {
     "kong.ctx.core": "It is a table of Kong's own, and a plugin server can only call functions. Use kong.ctx.shared for values of plugins.",
     "kong.ctx.plugin": "It is a table, and a plugin server can only call functions. Use kong.ctx.shared, with keys that begin with the plugin's name.",
     "kong.db": "It is a table of objects, which cannot leave Kong. Use kong.client.load_consumer for a consumer, and Kong's Admin API for all else.",
-    "kong.dns": "It is an object, which cannot leave Kong. Use Python's socket.getaddrinfo, which does not know Kong's own DNS settings.",
+    "kong.dns": "It is for Kong's own code, and changes with its release. Use Python's socket.getaddrinfo, which does not know Kong's own DNS settings.",
     "kong.log.new": "It returns a table of functions, which cannot leave Kong. Use Python's logging, or kong.log.",
     "kong.nginx.shared.get": "Kong has no such function. Use kong.ctx.shared.get.",
     "kong.nginx.shared.set": "Kong has no such function. Use kong.ctx.shared.set.",
