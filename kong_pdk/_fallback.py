@@ -12,11 +12,14 @@ bytes, :class:`Connection` does both on a socket, :class:`Poller` watches those 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import select
 import selectors
 import socket
+import sys
 import threading
+import time
 from typing import Any, Callable, NoReturn, Optional, Union
 
 from . import _kinds, _wire
@@ -26,6 +29,7 @@ from .exception import (
     ConnectionClosed,
     EventEnded,
     HandlerExit,
+    HandlerTimeout,
     MessageTooLarge,
     NestingTooDeep,
     PDKException,
@@ -43,11 +47,16 @@ Parameter = tuple[int, Optional[float], Optional[float], Texts, int]
 
 
 class Request:
-    """One request of Kong; the kinds, and what target and value mean, are in ``_wire``."""
+    """One request of Kong; the kinds, and what target and value mean, are in ``_wire``.
 
-    __slots__ = ("kind", "msgid", "target", "value")
+    Attributes:
+        at: when it was read; seconds, of ``time.monotonic``, give or take 10 ms.
+    """
+
+    __slots__ = ("at", "kind", "msgid", "target", "value")
 
     def __init__(self, kind: int, msgid: int, target: Any, value: Any) -> None:
+        self.at = time.monotonic()
         self.kind = kind
         self.msgid = msgid
         self.target = target
@@ -632,13 +641,19 @@ class Events:
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
         checks: PDK calls are checked before they are sent.
         log_level: log lines of a higher number are dropped (0: emerg, 7: debug).
+        late: how long an answer may take until nobody waits for it any more, seconds.
+        track: keep those whose handlers run in :attr:`running`.
 
     Attributes:
+        running: by id, those whose handlers run; None if they are not tracked.
         started: how many there have been.
         ticks: counts up about once a second.
     """
 
-    __slots__ = ("_ids", "checks", "log_level", "lua_style", "started", "ticks", "waiting")
+    __slots__ = (
+        "_ids", "checks", "late", "log_level", "lua_style", "running", "started", "ticks",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -647,8 +662,12 @@ class Events:
         lua_style: bool = True,
         checks: bool = True,
         log_level: int = _kinds.ALL_LEVELS,
+        late: float = math.inf,
+        track: bool = False,
     ) -> None:
         self._ids = itertools.count(first, step)
+        self.late = late
+        self.running: Optional[dict[int, Event]] = {} if track else None
         self.lua_style = lua_style
         self.checks = checks
         self.log_level = log_level
@@ -680,11 +699,14 @@ class Event:
         sleeper: the greenlet that waits for a step.
         waiting_since: the tick at which the last PDK call was sent.
         over: no PDK call is possible any more.
+        began: when the event was read.
+        at: when the request was read that is to be answered next, as ``Request.at``.
+        expired: its handler has had its time.
     """
 
     __slots__ = (
-        "_turn", "connection", "events", "id", "instance", "mode", "msgid", "over", "phase",
-        "runner", "sleeper", "waiting_since",
+        "_turn", "at", "began", "connection", "events", "expired", "id", "instance", "mode",
+        "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -708,6 +730,8 @@ class Event:
         self.sleeper: Any = None
         self.waiting_since = 0
         self.over = False
+        self.began = self.at = time.monotonic()
+        self.expired = False
         # A plugin may make PDK calls from threads of its own; Kong takes one at a time.
         self._turn = threading.Lock()
 
@@ -725,17 +749,22 @@ class Event:
             ArgumentError: an argument cannot be sent.
             PDKException: not in Lua style: Kong reports a failure.
             ResponseSent: the function ends the request; nothing follows.
-            EventAbandoned: Kong is gone, or did not answer in time.
+            EventAbandoned: Kong is gone, or did not answer in time, or we did not.
+            HandlerTimeout: the handler has had its time.
             EventEnded: the event is over already.
         """
-        if self.over:
+        if self.over and not self.expired:
             raise EventEnded(_wire.ended_text(function))
         # Before the turn is taken: a mapping's own code may make PDK calls.
         msgid = self.msgid
         frame = encode_call(msgid, self.id, function, args)
         with self._turn:
+            if self.expired:
+                raise HandlerTimeout(_wire.EXPIRED)
             if self.over:
                 raise EventEnded(_wire.ended_text(function))
+            if time.monotonic() - self.at > self.events.late:
+                self.mode.too_late(self)
             if self.msgid is not msgid:  # another call has been made meanwhile
                 frame = _wire.with_msgid(frame, msgid, self.msgid)
             if function in _wire.TERMINAL:
@@ -746,6 +775,9 @@ class Event:
                 step = self.runner.converse(self, frame)
             else:
                 step = self.mode.exchange(self, frame)
+            self.at = step.at
+        if self.expired:
+            raise HandlerTimeout(_wire.EXPIRED)
         if step.kind == _wire.STEP_ERROR:
             if self.events.lua_style:
                 return None, step.value
@@ -759,6 +791,22 @@ class Event:
         """
         with self._turn:
             over, self.over = self.over, True
+        return not over
+
+    def expire(self) -> bool:
+        """Note that the handler has had its time.
+
+        Returns:
+            Whether the event was ended by this, because the handler was not in the middle of a PDK
+            call; else it gets HandlerTimeout when that call returns.
+        """
+        self.expired = True
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            over, self.over = self.over, True
+        finally:
+            self._turn.release()
         return not over
 
 
@@ -993,18 +1041,21 @@ class Switch:
     Args:
         mode: takes what is rare: ``answer``, ``send``, ``lose``, ``fail``, and what ends an event.
         switch: switches there; returns what this greenlet is switched back with.
-        current: returns the running greenlet.
+        current: see below.
         ident: returns the running thread's number.
         spawn: makes a greenlet that runs a function with what it is first switched to with.
         keep: idle greenlets that are kept for further events.
+        limit: most that run at the same time; ``mode.shed`` gets the requests beyond.
 
     Attributes:
+        current: returns the running greenlet.
         idle: greenlets that wait for work.
         running: how many are at work.
     """
 
     __slots__ = (
-        "_current", "_ident", "_keep", "_mode", "_spawn", "_switch", "_thread", "idle", "running",
+        "_ident", "_keep", "_limit", "_mode", "_spawn", "_switch", "_thread", "current", "idle",
+        "running",
     )  # fmt: skip
 
     def __init__(
@@ -1015,10 +1066,12 @@ class Switch:
         ident: Callable[[], int],
         spawn: Callable[[Callable[[Any], None]], Any],
         keep: int,
+        limit: int = sys.maxsize,
     ) -> None:
+        self._limit = limit
         self._mode = mode
         self._switch = switch
-        self._current = current
+        self.current = current
         self._ident = ident
         self._spawn = spawn
         self._keep = keep
@@ -1028,6 +1081,9 @@ class Switch:
 
     def begin(self, connection: Connection, request: Request) -> None:
         """Switch to a greenlet that answers a request."""
+        if self.running >= self._limit:
+            self._mode.shed(connection, request)
+            return
         greenlet = self.idle.pop() if self.idle else self._spawn(self.work)
         greenlet.switch((connection, request))
 
@@ -1056,7 +1112,7 @@ class Switch:
             given = connection = request = reply = event = where = None
             if len(self.idle) >= self._keep:
                 return
-            greenlet = self._current()
+            greenlet = self.current()
             self.idle.append(greenlet)
             try:
                 given = self._switch()
@@ -1096,7 +1152,7 @@ class Switch:
                 mode.abandon(event, f"Kong is gone: {exc}")
         if sent < len(frame):
             mode.send_rest(event, frame, sent)
-        event.sleeper = self._current()
+        event.sleeper = self.current()
         event.waiting_since = event.events.ticks
         event.events.waiting[event.id] = event
         interrupt: Optional[BaseException] = None
@@ -1174,14 +1230,27 @@ class Dispatcher:
         event = Event(
             self._events, instance, request.value, connection, request.msgid, mode, runner
         )
-        failure: Optional[str] = None
+        event.began = event.at = request.at
+        running, failure = self._events.running, None
+        if running is not None:
+            running[event.id] = event
+            if isinstance(runner, Switch):
+                event.sleeper = runner.current()
         try:
             handler(self._root(event))
+        except HandlerTimeout as exc:
+            failure = self._fail(event, exc)
         except HandlerExit:
             pass
         except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
             failure = self._fail(event, exc)
+        finally:
+            if running is not None:
+                running.pop(event.id, None)
         if not event.end():
+            return b"", event
+        if time.monotonic() - event.at > self._events.late:
+            mode.drop_late(event)
             return b"", event
         if failure is None:
             return encode_return(event.msgid, event.id), event

@@ -14,6 +14,8 @@ class Request:
     def target(self) -> Any: ...
     @property
     def value(self) -> Any: ...
+    @property
+    def at(self) -> float: ...
 
 class Decoder:
     def __init__(self, max_message: int = ..., max_depth: int = ...) -> None: ...
@@ -79,7 +81,13 @@ class Events:
         lua_style: bool = True,
         checks: bool = True,
         log_level: int = ...,
+        late: float = ...,
+        track: bool = False,
     ) -> None: ...
+    @property
+    def late(self) -> float: ...
+    @property
+    def running(self) -> Optional[dict[int, Event]]: ...
     @property
     def checks(self) -> bool: ...
     @property
@@ -98,6 +106,9 @@ class Event:
     sleeper: Any
     waiting_since: int
     over: bool
+    began: float
+    at: float
+    expired: bool
     def __init__(
         self,
         events: Events,
@@ -122,6 +133,7 @@ class Event:
     def runner(self) -> Any: ...
     def call(self, function: str, args: tuple[Any, ...]) -> Any: ...
     def end(self) -> bool: ...
+    def expire(self) -> bool: ...
 
 class Namespace:
     _caller: Any
@@ -193,7 +205,10 @@ class Switch:
         ident: Callable[[], int],
         spawn: Callable[[Callable[[Any], None]], Any],
         keep: int,
+        limit: int = ...,
     ) -> None: ...
+    @property
+    def current(self) -> Callable[[], Any]: ...
     @property
     def idle(self) -> list[Any]: ...
     @property

@@ -24,6 +24,7 @@ from posix.unistd cimport close, read, write
 
 import os
 import socket
+import sys
 import threading
 
 from . import _kinds, _wire
@@ -33,6 +34,7 @@ from .exception import (
     ConnectionClosed,
     EventEnded,
     HandlerExit,
+    HandlerTimeout,
     MessageTooLarge,
     NestingTooDeep,
     PDKException,
@@ -63,6 +65,22 @@ cdef extern from *:
     #endif
     """
     int MSG_NOSIGNAL
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #ifdef CLOCK_MONOTONIC_COARSE
+    #define KP_CLOCK CLOCK_MONOTONIC_COARSE  /* read without a system call, every 1 to 10 ms anew */
+    #else
+    #define KP_CLOCK CLOCK_MONOTONIC
+    #endif
+    static double kp_now(void) {
+        struct timespec now;
+        clock_gettime(KP_CLOCK, &now);
+        return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    }
+    """
+    double kp_now() noexcept nogil  # seconds, as time.monotonic
 
 cdef extern from *:
     """
@@ -133,9 +151,9 @@ if (
     STR, BYTES, INT, FLOAT, BOOL, NONE, DICT, LIST, OTHER, NUMBER, SCALAR, MAX_PARAMETERS,
     HEADER_VALUES, HEADERS, AS_IT_IS, MAP, ARRAY, RAW,
 ) != (
-    _kinds.STR, _kinds.BYTES, _kinds.INT, _kinds.FLOAT, _kinds.BOOL, _kinds.NONE, _kinds.DICT, _kinds.LIST,
-    _kinds.OTHER, _kinds.NUMBER, _kinds.SCALAR, _kinds.MAX_PARAMETERS, _kinds.HEADER_VALUES,
-    _kinds.HEADERS, _kinds.AS_IT_IS, _kinds.MAP, _kinds.ARRAY, _kinds.RAW,
+    _kinds.STR, _kinds.BYTES, _kinds.INT, _kinds.FLOAT, _kinds.BOOL, _kinds.NONE, _kinds.DICT,
+    _kinds.LIST, _kinds.OTHER, _kinds.NUMBER, _kinds.SCALAR, _kinds.MAX_PARAMETERS,
+    _kinds.HEADER_VALUES, _kinds.HEADERS, _kinds.AS_IT_IS, _kinds.MAP, _kinds.ARRAY, _kinds.RAW,
 ):
     raise ImportError("the constants of _speedups.pyx and _kinds.py differ")
 
@@ -171,8 +189,10 @@ cdef class Request:
     cdef readonly object msgid
     cdef readonly object target
     cdef readonly object value
+    cdef readonly double at
 
     def __init__(self, kind, msgid, target, value):
+        self.at = kp_now()
         self.kind = kind
         self.msgid = msgid
         self.target = target
@@ -184,6 +204,7 @@ cdef class Request:
 
 cdef inline Request new_request(int kind, object msgid, object target, object value):
     cdef Request request = Request.__new__(Request)
+    request.at = kp_now()
     request.kind = kind
     request.msgid = msgid
     request.target = target
@@ -1404,6 +1425,8 @@ cdef class Events:
     cdef readonly bint lua_style
     cdef readonly bint checks
     cdef readonly int log_level
+    cdef readonly double late
+    cdef readonly dict running
     cdef public long ticks
     cdef readonly long started
     cdef int64_t following
@@ -1411,8 +1434,10 @@ cdef class Events:
 
     def __init__(
         self, int64_t first, int64_t step=1, bint lua_style=True, bint checks=True,
-        int log_level=_kinds.ALL_LEVELS,
+        int log_level=_kinds.ALL_LEVELS, double late=INFINITY, bint track=False,
     ):
+        self.late = late
+        self.running = {} if track else None
         self.waiting = {}
         self.lua_style = lua_style
         self.checks = checks
@@ -1443,6 +1468,9 @@ cdef class Event:
     cdef public object sleeper
     cdef public long waiting_since
     cdef public bint over
+    cdef public bint expired
+    cdef public double began
+    cdef public double at
     cdef bint busy  # a thread is in the middle of a call, or of the end
     cdef list turns  # locks of those that wait for theirs
 
@@ -1463,6 +1491,7 @@ cdef class Event:
         self.msgid = msgid
         self.mode = mode
         self.runner = runner
+        self.began = self.at = kp_now()
         return 0
 
     cpdef object call(self, str function, tuple args):
@@ -1471,15 +1500,19 @@ cdef class Event:
         cdef bytes frame
         if function is None or args is None:
             raise TypeError("call wants the function's name and a tuple of arguments")
-        if self.over:
+        if self.over and not self.expired:
             raise EventEnded(_wire.ended_text(function))
         # Before the turn is taken: a mapping's own code may make PDK calls.
         msgid = self.msgid
         frame = encode_call(msgid, self.id, function, args)
         self.take_turn()
         try:
+            if self.expired:
+                raise HandlerTimeout(_wire.EXPIRED)
             if self.over:
                 raise EventEnded(_wire.ended_text(function))
+            if kp_now() - self.at > self.events.late:
+                self.mode.too_late(self)
             if self.msgid is not msgid:  # another call has been made meanwhile
                 frame = _wire.with_msgid(frame, msgid, self.msgid)
             if function in TERMINAL:
@@ -1492,8 +1525,11 @@ cdef class Event:
                 step = (<Switch>self.runner).do_converse(self, frame)
             else:
                 step = self.mode.exchange(self, frame)
+            self.at = step.at
         finally:
             self.give_turn()
+        if self.expired:
+            raise HandlerTimeout(_wire.EXPIRED)
         if step.kind == STEP_ERROR:
             if self.events.lua_style:
                 return None, step.value
@@ -1505,6 +1541,14 @@ cdef class Event:
         self.take_turn()
         over, self.over = self.over, True
         self.give_turn()
+        return not over
+
+    cpdef bint expire(self) except -1:
+        """Note that the handler has had its time."""
+        self.expired = True
+        if self.busy:
+            return False
+        over, self.over = self.over, True
         return not over
 
     cdef int take_turn(self) except -1:
@@ -1832,16 +1876,19 @@ cdef class Switch:
 
     cdef object mode
     cdef object switch
-    cdef object current
+    cdef readonly object current
     cdef object ident
     cdef object spawn
     cdef object thread
     cdef object dispatch
     cdef Py_ssize_t keep
+    cdef Py_ssize_t limit
     cdef readonly list idle
     cdef readonly long running
 
-    def __init__(self, mode, switch, current, ident, spawn, Py_ssize_t keep):
+    def __init__(self, mode, switch, current, ident, spawn, Py_ssize_t keep,
+                 Py_ssize_t limit=sys.maxsize):
+        self.limit = limit
         self.mode = mode
         self.switch = switch
         self.current = current
@@ -1853,6 +1900,9 @@ cdef class Switch:
 
     def begin(self, connection, request):
         """Switch to a greenlet that answers a request."""
+        if self.running >= self.limit:
+            self.mode.shed(connection, request)
+            return
         greenlet = self.idle.pop() if self.idle else self.spawn(self.work)
         greenlet.switch((connection, request))
 
@@ -1980,13 +2030,26 @@ cdef class Dispatcher:
             return self.refuse(request, instance), None
         event = Event.__new__(Event)
         event.begin(self.events, instance, request.value, connection, request.msgid, mode, runner)
+        event.began = event.at = request.at
+        if self.events.running is not None:
+            self.events.running[event.id] = event
+            if isinstance(runner, Switch):
+                event.sleeper = (<Switch>runner).current()
         try:
             handler(self.root(event))
+        except HandlerTimeout as exc:
+            failure = self.fail(event, exc)
         except HandlerExit:
             pass
         except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
             failure = self.fail(event, exc)
+        finally:
+            if self.events.running is not None:
+                self.events.running.pop(event.id, None)
         if not event.end():
+            return b"", event
+        if kp_now() - event.at > self.events.late:
+            mode.drop_late(event)
             return b"", event
         if failure is None:
             return encode_return(event.msgid, event.id), event

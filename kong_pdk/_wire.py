@@ -90,6 +90,10 @@ def check_arguments(function: str, args: tuple[Any, ...]) -> None:
 FOREIGN_THREAD = "with gevent, PDK calls cannot be made from other threads"
 
 
+#: The text of what ends a handler that has had its time.
+EXPIRED = "the handler has taken longer than --handler-timeout allows"
+
+
 def ended_text(function: str) -> str:
     """The text of the error for a PDK call that comes too late."""
     return (

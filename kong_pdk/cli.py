@@ -21,7 +21,7 @@ from typing import Any, Callable, NoReturn, Optional, TextIO
 
 from . import __version__
 from ._codec import is_compiled
-from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, START_METHODS, ServerConfig
+from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, POLICIES, START_METHODS, ServerConfig
 from .exception import ConfigError, KongPDKError
 from .runtime.plugins import Plugin, load_directory, plugin_of_class
 
@@ -33,6 +33,33 @@ SOCKET_SUFFIXES = (".sock", ".socket")
 
 #: How long threads that a plugin left behind may hold up the end of the process, seconds.
 EXIT_PATIENCE = 3.0
+
+#: Flags that are fields of ServerConfig, with their types.
+_LIMITS: tuple[tuple[str, type, str], ...] = (
+    (
+        "--event-timeout", float,
+        "seconds that a handler waits for Kong's answer to a PDK call; Kong gives up after 60",
+    ),
+    (
+        "--handler-timeout", float,
+        "seconds that a handler may take in all; then its request is closed; 0 for no limit",
+    ),
+    (
+        "--answer-timeout", float,
+        "seconds after which Kong is not answered any more, as it does not wait; 0 for no limit",
+    ),
+    ("--graceful-timeout", float, "seconds that events under way may go on at a stop"),
+    (
+        "--max-events", int,
+        "most events that run or wait for a thread, in each process; more are refused",
+    ),
+    (
+        "--max-connections", int,
+        "most connections in each process; more are accepted when others are closed",
+    ),
+    ("--max-message", int, "largest message, bytes; a larger one closes its connection"),
+    ("--max-depth", int, "deepest nesting of a message; a deeper one closes its connection"),
+)  # fmt: skip
 
 _LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
 
@@ -165,6 +192,17 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "(default: %(default)s, everything is sent)",
     )  # fmt: skip
     parser.add_argument(
+        "--on-error", choices=POLICIES, default=ServerConfig.on_error,
+        help="what becomes of a request whose plugin fails: it is refused with status 500, or goes "
+        "on; a plugin's own on_error comes first (default: %(default)s)",
+    )  # fmt: skip
+    for flag, kind, text in _LIMITS:
+        default = getattr(ServerConfig, _field(flag))
+        parser.add_argument(
+            flag, metavar="S" if kind is float else "N", type=kind, default=default,
+            help=f"{text} (default: {default:{'g' if kind is float else 'd'}})",
+        )  # fmt: skip
+    parser.add_argument(
         "--announce-pid", action="store_true",
         help="tell Kong this server's pid on each connection, so that it drops the instances of a "
         "former one at once (not needed: ids are never used again)",
@@ -187,6 +225,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         f"(default: {START_METHODS[0]})",
     )  # fmt: skip
     return parser
+
+
+def _field(flag: str) -> str:
+    """The name of a flag's value."""
+    return flag[2:].replace("-", "_")
 
 
 def _print_version(parser: argparse.ArgumentParser, args: argparse.Namespace) -> NoReturn:
@@ -282,6 +325,11 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         lua_style=args.lua_style,
         pdk_checks=args.pdk_checks,
         kong_log_level=args.kong_log_level,
+        on_error=args.on_error,
+        **{
+            name: getattr(args, name)
+            for name in (flag[2:].replace("-", "_") for flag, *_ in _LIMITS)
+        },
         announce_pid=args.announce_pid,
     )
 

@@ -20,6 +20,9 @@ START_METHODS = ("spawn", "fork")
 #: Levels of Kong's log lines, the gravest first (nginx: ngx_log.h).
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
+#: What becomes of a request whose plugin fails.
+POLICIES = ("closed", "open")
+
 #: Most worker processes of one server; the ids of events have room for so many.
 MAX_WORKERS = 1024
 
@@ -41,6 +44,8 @@ class ServerConfig:
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
         pdk_checks: PDK calls are checked before they are sent.
         kong_log_level: one of :data:`LEVELS`; lines that a plugin logs below it are dropped.
+        on_error: what becomes of a request whose plugin fails: "closed" refuses it, "open" lets it
+            go on; a plugin's own ``on_error`` comes first.
         mode: one of :data:`MODES`.
         workers: processes that run plugin code; 0: this process does it itself.
         start_method: how worker processes are made, one of :data:`START_METHODS`.
@@ -49,7 +54,12 @@ class ServerConfig:
         idle_timeout: a thread that had nothing to do for so long ends.
         event_timeout: how long a handler waits for the answer to a PDK call; below the 60 s after
             which Kong itself gives up, so that the handler's slot is free first.
+        handler_timeout: how long a handler may take in all; 0: as long as it likes.
+        answer_timeout: how long an answer of ours may take. Kong gives up after 60 s and uses the
+            connection for another request, which a later answer would be taken for.
         graceful_timeout: how long events under way may go on once the server has been told to stop.
+        max_events: most events that run or wait for a thread, in each process; more are refused.
+        max_connections: most connections; more are not accepted until others are closed.
         max_message: the largest message that is taken from a connection.
         max_depth: the deepest nesting of a message, in containers.
         announce_pid: send Kong a ``serverPid`` notification on each connection.
@@ -61,22 +71,33 @@ class ServerConfig:
     lua_style: bool = True
     pdk_checks: bool = True
     kong_log_level: str = "debug"
+    on_error: str = "closed"
     mode: str = "threads"
     workers: int = 0
     start_method: str = "spawn"
     threads: int = 512
     idle_timeout: float = 30.0
     event_timeout: float = 55.0
+    handler_timeout: float = 0.0
+    answer_timeout: float = 58.0
     graceful_timeout: float = 10.0
+    max_events: int = 16384
+    max_connections: int = 16384
     max_message: int = _wire.MAX_MESSAGE
     max_depth: int = _wire.MAX_DEPTH
     announce_pid: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("listen_queue_size", "threads", "max_message", "max_depth"):
+        for name in (
+            "listen_queue_size", "threads", "max_events", "max_connections", "max_message",
+            "max_depth",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("idle_timeout", "event_timeout", "graceful_timeout"):
+        for name in (
+            "idle_timeout", "event_timeout", "handler_timeout", "answer_timeout",
+            "graceful_timeout",
+        ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 s or more, got {getattr(self, name)}")
         if self.max_depth > _wire.MAX_DEPTH_LIMIT:
@@ -86,6 +107,10 @@ class ServerConfig:
             )
         if self.mode not in MODES:
             raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if self.on_error not in POLICIES:
+            raise ConfigError(
+                f"on_error must be one of {', '.join(POLICIES)}, got {self.on_error!r}"
+            )
         if self.kong_log_level not in LEVELS:
             raise ConfigError(
                 f"kong_log_level must be one of {', '.join(LEVELS)}, got {self.kong_log_level!r}"

@@ -27,7 +27,8 @@
 
     HandlerExit (BaseException)       ends a handler; ``except Exception`` does not catch it
     ├── ResponseSent                  by kong.response.exit or kong.response.error
-    └── EventAbandoned                nobody waits for the answer any more
+    ├── EventAbandoned                nobody waits for the answer any more
+    └── HandlerTimeout                the handler has had its time
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ __all__ = [
     "EventAbandoned",
     "EventEnded",
     "HandlerExit",
+    "HandlerTimeout",
     "KongPDKError",
     "ListenError",
     "MessageTooLarge",
@@ -160,3 +162,7 @@ class ResponseSent(HandlerExit):
 
 class EventAbandoned(HandlerExit):
     """Kong has gone away or did not answer a PDK call in time; the event is over."""
+
+
+class HandlerTimeout(HandlerExit):
+    """The handler has taken longer than ``--handler-timeout``; its request is closed."""

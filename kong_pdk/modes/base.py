@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 import selectors
+import time
 from typing import Any, NoReturn, Optional
 
 from .. import _wire
@@ -41,6 +42,8 @@ class BaseMode(abc.ABC):
         self.config = config
         self.events = service.events
         self.waiting = service.events.waiting
+        self._shedding = False
+        self._shed = 0  # since the last tick
 
     @classmethod  # noqa: B027 (not abstract: threads need nothing)
     def prepare(cls, **purpose: Any) -> None:
@@ -86,10 +89,83 @@ class BaseMode(abc.ABC):
     def tick(self, tick: int) -> None:
         """Give up the events that have waited too long for a step."""
         self.events.ticks = tick
+        self._stop_shedding()
         late = tick - self.config.event_timeout / TICK
         for event_id, event in self.waiting.copy().items():  # others change it meanwhile
             if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
                 self.give_up(event)
+        if self.events.running is not None:
+            self._expire_handlers()
+
+    def _expire_handlers(self) -> None:
+        """End the events whose handlers have had their time, and answer for them.
+
+        A handler in the middle of a PDK call finds out when that returns; Kong answers it soon.
+        """
+        begun_before = time.monotonic() - self.config.handler_timeout
+        for event in (self.events.running or {}).copy().values():
+            if event.began < begun_before and not event.expired and event.expire():
+                connection, event.connection = event.connection, None
+                if connection is not None:
+                    self.answer_now(connection, self.service.refuse_expired(event))
+                self.interrupt(event)
+
+    def interrupt(self, event: Event) -> None:  # noqa: B027
+        """Interrupt a handler that has had its time, if that can be done."""
+
+    def answer_now(self, connection: Connection, frame: bytes) -> None:
+        """Send a reply without waiting, on a connection that nobody reads, and give it back."""
+        try:
+            whole = connection.send_nowait(connection.opening + frame)
+        except ConnectionClosed as exc:
+            self.lose(connection, exc)
+            return
+        if whole < len(connection.opening) + len(frame):
+            self.lose(connection, ConnectionClosed("the peer does not read its replies"))
+            return
+        connection.opening = b""
+        if connection.borrowed:
+            connection.close()
+        elif self.takes_connections:
+            self.give_back(connection)
+
+    def shed(self, connection: Connection, request: Request) -> None:
+        """Refuse a request for which there is no room."""
+        if not self._shedding:
+            self._shedding = True
+            logger.error(
+                "%d events run or wait, which is the limit (--max-events): more are refused",
+                self.config.max_events,
+            )
+        self._shed += 1
+        self.answer_now(connection, self.service.refuse_busy(request))
+
+    def _stop_shedding(self) -> None:
+        """Say so when no request has been refused for a tick."""
+        if self._shedding and self._shed == 0:
+            self._shedding = False
+            logger.warning("events are taken again")
+        self._shed = 0
+
+    def too_late(self, event: Event) -> NoReturn:
+        """End an event whose PDK call comes when Kong does not wait for an answer any more."""
+        self._drop(event)
+        self.abandon(event, "its answer came when Kong had given up")
+
+    def drop_late(self, event: Event) -> None:
+        """Note that an event has ended when Kong does not wait for its end any more."""
+        self._drop(event)
+        logger.warning(
+            "plugin %s: %s: event %d took %.0f s, and Kong had given up: its answer is not sent",
+            event.instance.plugin.name, event.phase, event.id, time.monotonic() - event.began,
+        )  # fmt: skip
+
+    def _drop(self, event: Event) -> None:
+        """Close the connection on which an answer would be taken for another request's."""
+        connection, event.connection = event.connection, None
+        if connection is not None:
+            connection.shutdown()
+            self.lose(connection, ConnectionClosed("an answer was late"))
 
     def stop(self) -> None:
         """Give up all events that wait for a step.

@@ -25,7 +25,7 @@ from typing import Any, Optional
 from .. import _again, _wire
 from .._codec import Connection, Request, Switch
 from ..config import ServerConfig
-from ..exception import ConfigError, ReplyLost
+from ..exception import ConfigError, HandlerTimeout, ReplyLost
 from ..runtime.events import Event
 from ..runtime.service import Service
 from ..server.loop import STOPPING_TICK, TICK, Loop
@@ -82,6 +82,7 @@ class Mode(BaseMode):
             _thread_ident,
             lambda body: greenlet.greenlet(body, self._hub),
             KEEP_IDLE,
+            config.max_events,
         )
         self._ended = gevent.event.Event()
         self._failure: Optional[BaseException] = None
@@ -176,6 +177,10 @@ class Mode(BaseMode):
     def give_up(self, event: Event) -> None:
         """Switch to the event's greenlet with nothing."""
         event.sleeper.switch(None)
+
+    def interrupt(self, event: Event) -> None:
+        """Raise HandlerTimeout where the event's greenlet waits."""
+        event.sleeper.throw(HandlerTimeout(_wire.EXPIRED))
 
     # --- in greenlets ----------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from ..config import ServerConfig
 from ..exception import ConnectionClosed, ProtocolError, ReplyLost
 from ..runtime.events import Event
 from ..runtime.service import Service
-from ..server.loop import Loop
+from ..server.loop import TICK, Loop
 from .base import BaseMode
 from .gating import Gating
 
@@ -36,6 +36,10 @@ logger = logging.getLogger("kong_pdk.server")
 #: A thread that lingers on a connection for less than this is left there if another can be
 #: started: its connection is in use. Seconds.
 LINGER = 0.25
+
+#: How long an event may wait for Kong while others wait for its thread, seconds. Kong's slowest
+#: functions ask a database or a vault.
+EVICT_AFTER = 5.0
 
 #: How long a stop waits for the `finally` blocks of handlers whose events it has ended, seconds.
 UNWIND = 1.0
@@ -62,6 +66,7 @@ class Mode(BaseMode):
         self._runners: set[Runner] = set()
         self._started = 0
         self._queue: collections.deque[tuple[Connection, Request]] = collections.deque()
+        self._room = max(0, config.max_events - config.threads)
         # Idle threads: those without a connection, and those that linger on one, longest first.
         # Whoever pops a thread may give it work; a dict lets only one do so.
         self._free: dict[Runner, bool] = {}
@@ -96,8 +101,20 @@ class Mode(BaseMode):
     def tick(self, tick: int) -> None:
         """Give up late events; end threads that have had nothing to do."""
         super().tick(tick)
+        if self._queue:
+            self._evict(tick - EVICT_AFTER / TICK)
         self.gating.start_window()
         self._end_idle(time.monotonic() - self.config.idle_timeout)
+
+    def _evict(self, late: float) -> None:
+        """Give up events that have waited for Kong for long, for those that wait for a thread.
+
+        Where all threads wait for steps, most of these will not come any more: Kong tells nobody
+        that it has abandoned an event.
+        """
+        for event_id, event in self.waiting.copy().items():
+            if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
+                self.give_up(event)
 
     def is_busy(self, connected: bool) -> bool:
         """Whether any thread is at work or any request waits for one."""
@@ -164,6 +181,9 @@ class Mode(BaseMode):
 
     def _put_into_queue(self, connection: Connection, request: Request) -> None:
         """Let a request wait for a thread."""
+        if len(self._queue) >= self._room:
+            self.shed(connection, request)
+            return
         self._queue.append((connection, request))
         # One that has become idle meanwhile, or has ended, has not seen it.
         runner = self._claim_free() or self._claim_lingering() or self._start_runner()
@@ -436,7 +456,7 @@ class Runner(Waiter):
                 elif request.kind in _wire.STEPS:
                     connection, reply = mode.pass_on(self, connection, request), b""
                 else:
-                    reply = mode.service.answer(request)
+                    reply = mode.service.answer(request, connection)
                 if connection is not None and connection.borrowed:
                     mode.send(connection, reply)
                     connection = None

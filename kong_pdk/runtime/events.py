@@ -9,8 +9,9 @@ on, until the answer is a return, a call that ends the request, or an error.
 
 from __future__ import annotations
 
+import math
 import secrets
-from typing import Protocol, Union
+from typing import NoReturn, Protocol, Union
 
 from .._codec import Event, Events, Request
 from ..config import LEVELS, ServerConfig
@@ -35,6 +36,12 @@ class Mode(Protocol):
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send a PDK call that no step answers."""
 
+    def too_late(self, event: Event) -> NoReturn:
+        """End an event whose PDK call comes when Kong does not wait for an answer any more."""
+
+    def drop_late(self, event: Event) -> None:
+        """Note that an event has ended when Kong does not wait for its end any more."""
+
 
 def new_events(config: ServerConfig, index: int = 0, stride: int = 1) -> Events:
     """The table of a process that begins.
@@ -47,5 +54,12 @@ def new_events(config: ServerConfig, index: int = 0, stride: int = 1) -> Events:
         stride: how many processes there can be.
     """
     first = (secrets.randbits(ID_BITS) // stride + 1) * stride + index
-    level = LEVELS.index(config.kong_log_level)
-    return Events(first, stride, config.lua_style, config.pdk_checks, level)
+    return Events(
+        first,
+        stride,
+        config.lua_style,
+        config.pdk_checks,
+        LEVELS.index(config.kong_log_level),
+        config.answer_timeout or math.inf,
+        track=config.handler_timeout > 0,
+    )

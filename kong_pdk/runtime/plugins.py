@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Optional
 
+from ..config import POLICIES
 from ..exception import PluginError
+from ..pdk.functions import PHASES
 
 logger = logging.getLogger("kong_pdk.server")
-
-#: The phases that Kong runs in a plugin server (Kong: kong/runloop/plugin_servers/init.lua).
-PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\Z")
@@ -42,6 +41,8 @@ class Plugin:
         schema: the fields of the configuration, as Kong's schema language describes them.
         phases: the phases that it has a method for.
         factory: called with a configuration, makes an instance; the author's class.
+        on_error: what becomes of a request if the plugin fails, one of ``config.POLICIES``; "" for
+            what the server is told.
         modified: time of its file's last change, seconds since the epoch.
         loaded: when it was loaded, seconds since the epoch.
     """
@@ -52,6 +53,7 @@ class Plugin:
     schema: list[dict[str, Any]]
     phases: tuple[str, ...]
     factory: type
+    on_error: str = ""
     modified: float = 0.0
     loaded: float = field(default_factory=time.time)
     last_start: float = 0.0
@@ -118,8 +120,18 @@ def define_plugin(
         schema=_check_schema(schema, wrong),
         phases=_find_phases(factory, wrong),
         factory=factory,
+        on_error=_check_policy(factory, wrong),
         modified=os.stat(path).st_mtime if path and os.path.exists(path) else 0.0,
     )
+
+
+def _check_policy(factory: type, wrong: Any) -> str:
+    """The plugin's own ``on_error``, of its class or else of the class's module."""
+    module = sys.modules.get(factory.__module__)
+    policy = getattr(factory, "on_error", getattr(module, "on_error", ""))
+    if policy not in ("", *POLICIES):
+        raise wrong(f"on_error must be one of {', '.join(POLICIES)}, got {policy!r}")
+    return str(policy)
 
 
 def _check_schema(schema: object, wrong: Any) -> list[dict[str, Any]]:

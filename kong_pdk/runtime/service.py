@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
+import time
 from typing import Any, Callable, Optional, Protocol, Union
 
 from .. import _wire
-from .._codec import Connection, Dispatcher, Event, Request, encode_error, encode_result
+from .._codec import (
+    Connection,
+    Dispatcher,
+    Event,
+    Request,
+    encode_call,
+    encode_error,
+    encode_result,
+)
 from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
@@ -30,6 +40,10 @@ FAILURE_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 #: Longest text of an error that Kong gets to read, characters; the log has all of it.
 MAX_ERROR_TEXT = 2000
+
+#: Status for a request that the server cannot take on.
+BUSY_STATUS = 503
+BUSY_BODY = '{"message":"Service unavailable"}'
 
 _RESTART = re.compile("no plugin instance", re.IGNORECASE)
 
@@ -113,6 +127,8 @@ class Service:
         self.events = events or new_events(config)
         self.forward = forward
         self.pid = os.getpid()
+        self._on_error = config.on_error
+        self._late = config.answer_timeout or math.inf
         #: Runs an event; see :meth:`kong_pdk._fallback.Dispatcher.run`.
         self.run_event = Dispatcher(
             self.events,
@@ -148,6 +164,15 @@ class Service:
             return b""
         if request.kind in _wire.STEPS:
             return self._answer_step(request, connection)
+        reply = self._answer_call(request)
+        if time.monotonic() - request.at > self._late and connection is not None:
+            server_log.error("%s took too long: its answer is not sent", request.target)
+            connection.shutdown()
+            return b""
+        return reply
+
+    def _answer_call(self, request: Request) -> bytes:
+        """Answer a call of a method; may run a plugin's ``__init__``."""
         method, params = request.target, request.value
         try:
             if not isinstance(method, str):
@@ -240,23 +265,23 @@ class Service:
 
     def _event_failed(self, event: Event, exc: BaseException) -> str:
         """Close the request of a handler that has raised; returns the text of its last answer."""
+        event.expired = False  # what follows may make PDK calls
         self._close_request(event, exc)
-        name = event.instance.plugin.name
-        return f"plugin {name}: {event.phase} raised {error_text(exc)}"
+        return f"plugin {event.instance.plugin.name}: {event.phase} raised {error_text(exc)}"
 
     def _close_request(self, event: Event, exc: BaseException) -> None:
         """End a request whose plugin has failed: what it guards must not be open because of that.
 
         Kong itself lets a request go on after an error. Where it takes an answer for the client, it
-        gets one, and a line at a level of its log that nobody hides.
+        gets one, unless the policy is "open"; and a line at a level of its log that nobody hides.
         """
         instance = event.instance
         log_failure(
             exc, "plugin %s: %s raised %s (instance %d, event %d)",
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
         )  # fmt: skip
-        if event.over or event.phase not in CLOSABLE:
-            return
+        if event.over or not self._is_closed(instance.plugin, event.phase):
+            return  # Kong logs the error that is its answer
         line = f"{event.phase} failed, the request is refused: {error_text(exc)}"
         for function, args in (
             ("kong.log.err", (line,)),
@@ -272,3 +297,27 @@ class Service:
                 if event.over:
                     return
                 # Else its step has come all the same, and the next call can be made.
+
+    def _is_closed(self, plugin: Plugin, phase: object) -> bool:
+        """Whether a request is refused if this plugin fails in this phase."""
+        return phase in CLOSABLE and (plugin.on_error or self._on_error) == "closed"
+
+    def refuse_expired(self, event: Event) -> bytes:
+        """The answer in place of a handler that has had its time and is not at a PDK call."""
+        plugin = event.instance.plugin
+        text = f"plugin {plugin.name}: {event.phase} has taken too long"
+        plugin_log.error("%s (instance %d, event %d)", text, event.instance.id, event.id)
+        if not self._is_closed(plugin, event.phase):
+            return encode_error(event.msgid, text)
+        exit_args = (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS)
+        return encode_call(event.msgid, event.id, "kong.response.exit", exit_args)
+
+    def refuse_busy(self, request: Request) -> bytes:
+        """The answer to a request for which there is no room."""
+        instance = None
+        if request.kind == _wire.HANDLE_EVENT:
+            instance = self.instances.by_id.get(request.target)
+        if instance is not None and self._is_closed(instance.plugin, request.value):
+            exit_args = (BUSY_STATUS, BUSY_BODY, FAILURE_HEADERS)
+            return encode_call(request.msgid, 0, "kong.response.exit", exit_args)
+        return encode_error(request.msgid, "the plugin server has too much to do (--max-events)")

@@ -202,7 +202,7 @@ class Loop:
 
     def _tick(self) -> None:
         self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
-        self._set_accepting(not self.stopping)
+        self._set_accepting(not self.stopping and self._has_room())
         try:
             self._mode.tick(self._ticks)
         except Exception:  # upkeep that fails must not end the server
@@ -276,6 +276,17 @@ class Loop:
                 self._set_accepting(False)
                 return
             self.adopt(sock)
+            if not self._has_room():
+                # Further ones stay in the kernel's queue, until a tick finds some closed.
+                logger.error(
+                    "%d connections are open, which is the limit (--max-connections)",
+                    len(self._connections),
+                )
+                self._set_accepting(False)
+                return
+
+    def _has_room(self) -> bool:
+        return len(self._connections) < self._config.max_connections
 
     def _watch(self, connection: Connection) -> None:
         if self._mode.takes_connections:

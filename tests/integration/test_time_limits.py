@@ -1,0 +1,179 @@
+"""Handlers that take too long, Kongs that never answer, and answers that would come too late."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from failures import BODY
+from kongwire import RemoteError
+from servers import SERVER, Flavour, Start, run_command, wait_until
+
+FAILURE_ARGS = [500, BODY, {"Content-Type": "application/json; charset=utf-8"}]
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+#: Waits for a PDK call, and writes to a file how that ended.
+WAITS = """
+def access(self, kong):
+    try:
+        kong.request.get_method()
+    except Exception:
+        how = "caught"
+        raise
+    except BaseException as exc:
+        how = type(exc).__name__
+        raise
+    else:
+        how = "answered"
+    finally:
+        with open(self.config["path"], "a") as file:
+            file.write(how + "\\n")
+"""
+#: Sleeps before, and writes to a file how its PDK call ended.
+SLEEPS = """
+import time
+def access(self, kong):
+    how = "undone"
+    try:
+        time.sleep(self.config["sleep"])
+        kong.request.get_method()
+        how = "done"
+    except BaseException as exc:
+        how = type(exc).__name__
+        raise
+    finally:
+        with open(self.config["path"], "a") as file:
+            file.write(how + "\\n")
+"""
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def test_an_abandoned_event_ends(start: Start, tmp_path: Path) -> None:
+    server = start("--event-timeout", "1")
+    path = tmp_path / "how"
+    with server.kong() as kong:
+        instance = kong.start_author(WAITS, path=str(path))
+        turn = kong.handle_event(instance)
+        wait_until(lambda: lines(path) == ["EventAbandoned"], "the handler to end")
+        with pytest.raises(RemoteError, match="no event"):
+            kong.step(turn.event_id, "GET")
+        turn = kong.handle_event(instance)  # another one is as ever
+        assert kong.step(turn.event_id, "GET").is_return
+        assert lines(path) == ["EventAbandoned", "answered"]
+
+
+def test_many_abandoned_events_leave_nothing(
+    start: Start, flavour: Flavour, tmp_path: Path
+) -> None:
+    limit = () if flavour.mode == "gevent" else ("--threads", "64")
+    server = start("--event-timeout", "1", *limit)
+    path, many = tmp_path / "how", 512
+    with server.kong() as kong:
+        instance = kong.start_author(WAITS, path=str(path))
+        turn = kong.handle_event(instance)
+        assert kong.step(turn.event_id, "GET").is_return
+        # An idle thread keeps a descriptor to be woken by, for a while.
+        most = server.descriptors() + 64 * max(1, len(server.workers())) + 16
+        for begun in (1, many + 1):
+            connections = [kong.connect() for _ in range(many)]
+            for connection in connections:
+                connection.send_event(instance)
+            wait_until(lambda n=begun: len(lines(path)) - n >= many - 64, "most handlers to end")
+            for connection in connections:
+                connection.close()
+            wait_until(lambda: server.descriptors() <= most, "the descriptors to be free")
+        turn = kong.handle_event(instance)
+        assert kong.step(turn.event_id, "GET").is_return
+
+
+def test_a_handler_has_its_time(start: Start, tmp_path: Path) -> None:
+    server = start("--handler-timeout", "1")
+    path = tmp_path / "how"
+    with server.kong() as kong:
+        instance = kong.start_author(SLEEPS, path=str(path), sleep=4)
+        with kong.connect() as connection:
+            turn = connection.handle_event(instance)  # answered long before the handler ends
+            assert (turn.function, turn.args) == ("kong.response.exit", FAILURE_ARGS)
+            # The connection is free for the next request, although the handler still runs.
+            assert connection.call("plugin.GetPluginNames") == ["author", "hello"]
+        wait_until(lambda: lines(path) == ["HandlerTimeout"], "the handler to end")
+        assert "access has taken too long" in server.log
+
+
+def test_a_handler_that_waits_for_kong_has_its_time_too(start: Start, tmp_path: Path) -> None:
+    server = start("--handler-timeout", "1")
+    path = tmp_path / "how"
+    with server.kong() as kong, kong.connect() as connection:
+        instance = kong.start_author(WAITS, path=str(path))
+        turn = connection.handle_event(instance)
+        time.sleep(3)  # what is looked for is that nothing happens
+        assert lines(path) == []
+        turn = connection.step(turn.event_id, "GET")
+        assert turn.function == "kong.log.err"
+        turn = connection.step(turn.event_id)
+        assert (turn.function, turn.args) == ("kong.response.exit", FAILURE_ARGS)
+        assert lines(path) == ["HandlerTimeout"]
+
+
+def test_a_handler_without_a_limit(start: Start, tmp_path: Path) -> None:
+    server = start("--handler-timeout", "0")
+    path = tmp_path / "how"
+    with server.kong() as kong:
+        instance = kong.start_author(SLEEPS, path=str(path), sleep=2.5)
+        turn = kong.handle_event(instance)
+        assert kong.step(turn.event_id, "GET").is_return
+
+
+@pytest.mark.parametrize("call", ["kong.request.get_method()", "pass", "raise ValueError",
+                                  "kong.response.exit(200)"])  # fmt: skip
+def test_no_answer_comes_late(start: Start, call: str) -> None:
+    """Kong has put the connection back into its pool: a reply would be taken for another one's."""
+    server = start("--answer-timeout", "1")
+    source = f"import time\ndef access(self, kong):\n    time.sleep(2.5)\n    {call}\n"
+    with server.kong() as kong:
+        instance = kong.start_author(source)
+        with kong.connect() as connection:
+            connection.send_event(instance)
+            assert connection.is_closed_by_server(), "a late answer"
+        assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+def test_no_started_instance_is_told_late(start: Start) -> None:
+    server = start("--answer-timeout", "1")
+    source = "import time\ndef start(self, config):\n    time.sleep(2.5)\n"
+    with server.kong() as kong:
+        with kong.connect() as connection:
+            connection.request(
+                "plugin.StartInstance", {"Name": "author", "Config": json.dumps({"source": source})}
+            )
+            assert connection.is_closed_by_server(), "a late answer"
+        assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+def test_a_second_pdk_call_counts_from_its_step(start: Start) -> None:
+    """What counts is the time of each answer, not that of the whole event."""
+    server = start("--answer-timeout", "2")
+    source = (
+        "import time\ndef access(self, kong):\n"
+        "    for _ in range(3):\n        time.sleep(1)\n        kong.request.get_method()\n"
+    )
+    with server.kong() as kong:
+        assert len(kong.run_event(kong.start_author(source)).calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--event-timeout", "-1"), ("--handler-timeout", "-0.5"), ("--graceful-timeout", "nan"),
+     ("--max-events", "0"), ("--max-connections", "-1"), ("--max-message", "0"),
+     ("--max-depth", "5000")],
+)  # fmt: skip
+def test_limits_that_are_none(flag: str, value: str) -> None:
+    done = run_command(SERVER, "-d", str(PLUGINS), "-p", "/tmp", f"{flag}={value}")
+    assert done.returncode == 1
+    assert flag[2:].replace("-", "_") in done.stderr and value.lstrip("-0") in done.stderr
