@@ -23,11 +23,11 @@ from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
 from .events import Events, new_events
+from .failures import log_failure
 from .instances import Instance, Instances
 from .plugins import Plugin
 
 server_log = logging.getLogger("kong_pdk.server")
-plugin_log = logging.getLogger("kong_pdk.plugin")
 
 #: Phases in which Kong lets a plugin answer the client (Kong: kong/pdk/response.lua); certificate
 #: has no client to answer yet, log none any more.
@@ -64,14 +64,6 @@ def error_text(exc: BaseException) -> str:
         text = text[:MAX_ERROR_TEXT] + "..."
     text = text.encode("utf-8", "backslashreplace").decode()  # not all surrogates can be sent
     return _RESTART.sub("no_plugin_instance", text)
-
-
-def log_failure(exc: BaseException, message: str, *args: object) -> None:
-    """Log what an author's code has raised, with its traceback if that can be shown."""
-    try:
-        plugin_log.error(message, *args, exc_info=exc)
-    except BaseException:  # its __str__ has raised something that logging does not expect
-        plugin_log.error(message + "; its traceback cannot be shown", *args)
 
 
 class Forward(Protocol):

@@ -1,0 +1,15 @@
+"""What an author's code has raised, in the log."""
+
+from __future__ import annotations
+
+import logging
+
+plugin_log = logging.getLogger("kong_pdk.plugin")
+
+
+def log_failure(exc: BaseException, message: str, *args: object) -> None:
+    """Log what an author's code has raised, with its traceback if that can be shown."""
+    try:
+        plugin_log.error(message, *args, exc_info=exc)
+    except BaseException:  # its __str__ has raised something that logging does not expect
+        plugin_log.error(message + "; its traceback cannot be shown", *args)
