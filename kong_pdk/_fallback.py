@@ -1172,20 +1172,47 @@ class Switch:
         return step
 
 
+class BaseInstance:
+    """What the dispatcher knows of an instance: its handlers, and how it is used.
+
+    Args:
+        handlers: by phase.
+
+    Attributes:
+        used: the tick at which an event on it has ended last.
+        closing: no event is to begin on it any more.
+    """
+
+    __slots__ = ("_under_way", "closing", "handlers", "used")
+
+    def __init__(self, handlers: dict[str, Any]) -> None:
+        self.handlers = handlers
+        self.used = 0
+        self.closing = False
+        # Ids of events: a set, because threads cannot count in one step.
+        self._under_way: set[int] = set()
+
+    @property
+    def running(self) -> int:
+        """How many events are under way on it."""
+        return len(self._under_way)
+
+
 class Dispatcher:
     """Runs the handlers of events.
 
     Args:
         events: those that this process runs.
-        instances: by id; an instance has ``handlers`` by phase.
+        instances: by id, each a :class:`BaseInstance`.
         root: makes the ``kong`` that a handler gets, out of the event.
         find: looks for an instance that is not there; returns None, or the instance.
         refuse: makes the answer to a request; gets None if its instance does not exist, the
             instance if its phase does not, or what ``find`` has raised.
         fail: told of a handler that has raised; returns the text of the answer.
+        left: told of an instance that is ``closing`` when the last event on it has ended.
     """
 
-    __slots__ = ("_events", "_fail", "_find", "_instances", "_refuse", "_root")
+    __slots__ = ("_events", "_fail", "_find", "_instances", "_left", "_refuse", "_root")
 
     def __init__(
         self,
@@ -1195,6 +1222,7 @@ class Dispatcher:
         find: Callable[[int], Any],
         refuse: Callable[[Request, Any], bytes],
         fail: Callable[[Event, BaseException], str],
+        left: Callable[[Any], None],
     ) -> None:
         self._events = events
         self._instances = instances
@@ -1202,6 +1230,7 @@ class Dispatcher:
         self._find = find
         self._refuse = refuse
         self._fail = fail
+        self._left = left
 
     def run(
         self, request: Request, connection: Any, mode: Any, runner: Any
@@ -1224,7 +1253,9 @@ class Dispatcher:
                 instance = self._find(request.target)
             except Exception as exc:
                 return self._refuse(request, exc), None
-        handler = None if instance is None else instance.handlers.get(request.value)
+        if instance is None:
+            return self._refuse(request, None), None
+        handler = instance.handlers.get(request.value)
         if handler is None:
             return self._refuse(request, instance), None
         event = Event(
@@ -1232,26 +1263,36 @@ class Dispatcher:
         )
         event.began = event.at = request.at
         running, failure = self._events.running, None
-        if running is not None:
-            running[event.id] = event
-            if isinstance(runner, Switch):
-                event.sleeper = runner.current()
+        under_way = instance._under_way
+        under_way.add(event.id)
         try:
-            handler(self._root(event))
-        except HandlerTimeout as exc:
-            failure = self._fail(event, exc)
-        except HandlerExit:
-            pass
-        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
-            failure = self._fail(event, exc)
+            # Looked at after that: whoever closes it looks at both in the opposite order.
+            if instance.closing:
+                return self._refuse(request, None), None
+            if running is not None:
+                running[event.id] = event
+                if isinstance(runner, Switch):
+                    event.sleeper = runner.current()
+            try:
+                handler(self._root(event))
+            except HandlerTimeout as exc:
+                failure = self._fail(event, exc)
+            except HandlerExit:
+                pass
+            except BaseException as exc:  # sys.exit() in it must not end the server's thread
+                failure = self._fail(event, exc)
+            if not event.end():
+                return b"", event
+            if time.monotonic() - event.at > self._events.late:
+                mode.drop_late(event)
+                return b"", event
+            if failure is None:
+                return encode_return(event.msgid, event.id), event
+            return encode_error(event.msgid, failure), event
         finally:
             if running is not None:
                 running.pop(event.id, None)
-        if not event.end():
-            return b"", event
-        if time.monotonic() - event.at > self._events.late:
-            mode.drop_late(event)
-            return b"", event
-        if failure is None:
-            return encode_return(event.msgid, event.id), event
-        return encode_error(event.msgid, failure), event
+            under_way.discard(event.id)
+            instance.used = self._events.ticks
+            if instance.closing and not under_way:
+                self._left(instance)

@@ -217,6 +217,14 @@ class Switch:
     def work(self, given: Any) -> None: ...
     def converse(self, event: Event, frame: bytes) -> Request: ...
 
+class BaseInstance:
+    handlers: dict[str, Any]
+    used: int
+    closing: bool
+    def __init__(self, handlers: dict[str, Any]) -> None: ...
+    @property
+    def running(self) -> int: ...
+
 class Dispatcher:
     def __init__(
         self,
@@ -226,6 +234,7 @@ class Dispatcher:
         find: Callable[[int], Any],
         refuse: Callable[[Request, Any], bytes],
         fail: Callable[[Event, BaseException], str],
+        left: Callable[[Any], None],
     ) -> None: ...
     def run(
         self, request: Request, connection: Any, mode: Any, runner: Any

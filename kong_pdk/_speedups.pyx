@@ -1995,6 +1995,18 @@ cdef class Switch:
         return step
 
 
+cdef class BaseInstance:
+    """What the dispatcher knows of an instance: its handlers, and how it is used."""
+
+    cdef public dict handlers
+    cdef public long used
+    cdef public bint closing
+    cdef readonly long running
+
+    def __init__(self, dict handlers not None):
+        self.handlers = handlers
+
+
 cdef class Dispatcher:
     """Runs the handlers of events."""
 
@@ -2004,18 +2016,23 @@ cdef class Dispatcher:
     cdef object find
     cdef object refuse
     cdef object fail
+    cdef object left
 
-    def __init__(self, Events events not None, dict instances not None, root, find, refuse, fail):
+    def __init__(
+        self, Events events not None, dict instances not None, root, find, refuse, fail, left
+    ):
         self.events = events
         self.instances = instances
         self.root = root
         self.find = find
         self.refuse = refuse
         self.fail = fail
+        self.left = left
 
     def run(self, Request request not None, connection, mode, runner):
         """Run the handler of an event from its beginning to its end."""
         cdef Event event
+        cdef BaseInstance instance
         cdef object handler = None
         cdef object failure = None
         instance = self.instances.get(request.target)
@@ -2025,32 +2042,41 @@ cdef class Dispatcher:
             except Exception as exc:
                 return self.refuse(request, exc), None
         if instance is not None:
-            handler = (<dict>instance.handlers).get(request.value)
+            handler = instance.handlers.get(request.value)
         if handler is None:
             return self.refuse(request, instance), None
         event = Event.__new__(Event)
         event.begin(self.events, instance, request.value, connection, request.msgid, mode, runner)
         event.began = event.at = request.at
-        if self.events.running is not None:
-            self.events.running[event.id] = event
-            if isinstance(runner, Switch):
-                event.sleeper = (<Switch>runner).current()
+        instance.running += 1
         try:
-            handler(self.root(event))
-        except HandlerTimeout as exc:
-            failure = self.fail(event, exc)
-        except HandlerExit:
-            pass
-        except BaseException as exc:  # sys.exit() in a handler must not end the server's thread
-            failure = self.fail(event, exc)
+            # Looked at after that: whoever closes it looks at both in the opposite order.
+            if instance.closing:
+                return self.refuse(request, None), None
+            if self.events.running is not None:
+                self.events.running[event.id] = event
+                if isinstance(runner, Switch):
+                    event.sleeper = (<Switch>runner).current()
+            try:
+                handler(self.root(event))
+            except HandlerTimeout as exc:
+                failure = self.fail(event, exc)
+            except HandlerExit:
+                pass
+            except BaseException as exc:  # sys.exit() in it must not end the server's thread
+                failure = self.fail(event, exc)
+            if not event.end():
+                return b"", event
+            if kp_now() - event.at > self.events.late:
+                mode.drop_late(event)
+                return b"", event
+            if failure is None:
+                return encode_return(event.msgid, event.id), event
+            return encode_error(event.msgid, failure), event
         finally:
             if self.events.running is not None:
                 self.events.running.pop(event.id, None)
-        if not event.end():
-            return b"", event
-        if kp_now() - event.at > self.events.late:
-            mode.drop_late(event)
-            return b"", event
-        if failure is None:
-            return encode_return(event.msgid, event.id), event
-        return encode_error(event.msgid, failure), event
+            instance.running -= 1
+            instance.used = self.events.ticks
+            if instance.closing and not instance.running:
+                self.left(instance)

@@ -179,6 +179,16 @@ def _parser(description: str) -> argparse.ArgumentParser:
         f"wait (default: {ServerConfig.threads})",
     )  # fmt: skip
     parser.add_argument(
+        "--instance-ttl", metavar="SECONDS", type=float, default=ServerConfig.instance_ttl,
+        help="close and forget an instance that has had no event for so long; Kong starts it again "
+        "when it is needed (default: %(default)g; 0: never)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-starts", metavar="N", type=int,
+        help="most instances of one plugin that are being started at the same time in one process "
+        f"(default: half of --threads, {ServerConfig.max_starts} with --gevent)",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-lua-style", action="store_false", dest="lua_style",
         help="PDK calls return data and raise PDKException, in place of (data, err)",
     )  # fmt: skip
@@ -309,6 +319,14 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             "--threads limits the threads of handlers, but with --gevent they run in greenlets: "
             "leave one of the two flags out"
         )
+    if not args.instance_ttl >= 0:
+        raise ConfigError(
+            f"--instance-ttl must be 0 or more seconds, got {args.instance_ttl:g} "
+            f"(0: instances are kept until Kong closes them)"
+        )
+    max_starts = max(1, threads // 2) if args.max_starts is None else args.max_starts
+    if max_starts < 1:
+        raise ConfigError(f"--max-starts must be at least 1, got {max_starts}")
     names = tuple(f"{stem}{suffix}" for suffix in SOCKET_SUFFIXES)  # load() checks the name
     if args.socket_name is not None:
         if not args.socket_name or os.path.basename(args.socket_name) != args.socket_name:
@@ -319,6 +337,8 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         socket_names=names,
         mode="gevent" if args.gevent else "threads",
         threads=threads,
+        instance_ttl=args.instance_ttl,
+        max_starts=max_starts,
         workers=workers,
         start_method=args.start_method or START_METHODS[0],
         listen_queue_size=args.listen_queue_size,

@@ -60,6 +60,11 @@ class ServerConfig:
         graceful_timeout: how long events under way may go on once the server has been told to stop.
         max_events: most events that run or wait for a thread, in each process; more are refused.
         max_connections: most connections; more are not accepted until others are closed.
+        instance_ttl: an instance without an event for so long is closed and forgotten; 0: never.
+            Kong then starts all instances of that plugin anew, in the nginx worker that misses it:
+            so it is long enough for what is used once a day.
+        max_starts: most instances of one plugin that are made at the same time in one process, with
+            the events that wait for one; further ones are refused.
         max_message: the largest message that is taken from a connection.
         max_depth: the deepest nesting of a message, in containers.
         announce_pid: send Kong a ``serverPid`` notification on each connection.
@@ -83,20 +88,22 @@ class ServerConfig:
     graceful_timeout: float = 10.0
     max_events: int = 16384
     max_connections: int = 16384
+    instance_ttl: float = 25 * 3600.0
+    max_starts: int = 256
     max_message: int = _wire.MAX_MESSAGE
     max_depth: int = _wire.MAX_DEPTH
     announce_pid: bool = False
 
     def __post_init__(self) -> None:
         for name in (
-            "listen_queue_size", "threads", "max_events", "max_connections", "max_message",
-            "max_depth",
+            "listen_queue_size", "threads", "max_events", "max_connections", "max_starts",
+            "max_message", "max_depth",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
             "idle_timeout", "event_timeout", "handler_timeout", "answer_timeout",
-            "graceful_timeout",
+            "graceful_timeout", "instance_ttl",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 s or more, got {getattr(self, name)}")
@@ -129,6 +136,11 @@ class ServerConfig:
                     f"socket path {path!r} is longer than the {MAX_SOCKET_PATH} bytes that the "
                     f"system allows: use a shorter prefix (--kong-prefix) or --socket-name"
                 )
+
+    @property
+    def sweep_interval(self) -> float:
+        """How often unused instances are looked for, seconds."""
+        return min(60.0, max(1.0, self.instance_ttl / 16))
 
     @property
     def socket_paths(self) -> tuple[str, ...]:

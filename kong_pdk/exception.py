@@ -18,6 +18,7 @@
     ├── ListenError                   the socket cannot be served (also OSError)
     ├── WorkerError                   a worker process cannot start (also RuntimeError)
     ├── RPCError                      the answer to a call is an error
+    │   ├── TooManyStarts             too many instances of a plugin are being made already
     │   └── UnknownInstance           Kong knows an instance id that this process does not
     ├── ConnectionClosed              the peer is gone (also ConnectionError)
     │   └── ReplyLost                 and has not read what was sent to it
@@ -55,6 +56,7 @@ __all__ = [
     "RPCError",
     "ReplyLost",
     "ResponseSent",
+    "TooManyStarts",
     "UnknownInstance",
     "UnreachableError",
     "WorkerError",
@@ -115,6 +117,10 @@ class WorkerError(KongPDKError, RuntimeError):
 
 class RPCError(KongPDKError):
     """The answer to a call is an error; its text is what Kong gets to read."""
+
+
+class TooManyStarts(RPCError):
+    """So many instances of a plugin are being made that another one would harm other plugins."""
 
 
 class UnknownInstance(RPCError):

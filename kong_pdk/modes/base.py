@@ -18,6 +18,11 @@ from ..server.loop import TICK, Loop
 
 logger = logging.getLogger("kong_pdk.server")
 
+#: What the ``close`` of plugins gets of a stop's time if events have used it up, seconds.
+CLOSE_PATIENCE = 1.0
+#: How often it is looked whether the last of them has ended, seconds.
+CLOSE_TICK = 0.01
+
 
 class BaseMode(abc.ABC):
     """A way to run handlers.
@@ -69,6 +74,20 @@ class BaseMode(abc.ABC):
         self.loop.start(self)
         while self.loop.turn():
             pass
+        self.close_instances()
+
+    def close_instances(self) -> None:
+        """Have all objects of plugins closed, at the end; waits as long as a stop may take."""
+        instances, least = self.service.instances, time.monotonic() + CLOSE_PATIENCE
+        instances.drop_all()
+        while True:
+            pending = instances.closer.pending()
+            if not pending:
+                return
+            if time.monotonic() >= max(least, self.loop.deadline):
+                logger.warning("stopped with close() still running of %s", ", ".join(pending))
+                return
+            time.sleep(CLOSE_TICK)
 
     @abc.abstractmethod
     def route(self, connection: Connection, request: Request) -> None:
@@ -87,7 +106,7 @@ class BaseMode(abc.ABC):
         """Let the handler of an event find it abandoned; it is out of ``waiting`` already."""
 
     def tick(self, tick: int) -> None:
-        """Give up the events that have waited too long for a step."""
+        """Give up the events that have waited too long for a step, and unused instances."""
         self.events.ticks = tick
         self._stop_shedding()
         late = tick - self.config.event_timeout / TICK
@@ -96,6 +115,7 @@ class BaseMode(abc.ABC):
                 self.give_up(event)
         if self.events.running is not None:
             self._expire_handlers()
+        self.service.instances.tick(tick)
 
     def _expire_handlers(self) -> None:
         """End the events whose handlers have had their time, and answer for them.

@@ -84,6 +84,7 @@ class Mode(BaseMode):
             KEEP_IDLE,
             config.max_events,
         )
+        service.instances.closer.spawn = gevent.spawn
         self._ended = gevent.event.Event()
         self._failure: Optional[BaseException] = None
 
@@ -138,6 +139,7 @@ class Mode(BaseMode):
                 watcher.close()
         if self._failure is not None:
             raise self._failure
+        self.close_instances()
 
     def _read(self) -> None:
         """Called by the hub: something has arrived on connections."""

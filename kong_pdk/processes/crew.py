@@ -22,7 +22,7 @@ logger = logging.getLogger("kong_pdk.server")
 # What the parent says to a worker.
 DEAL, FORGET, DIED, STOP, ALONE, END = "deal", "forget", "died", "stop", "alone", "end"
 # What a worker says to it.
-READY, FAILED, LOST, QUIET = "ready", "failed", "lost", "quiet"
+READY, FAILED, LOST, QUIET, USED = "ready", "failed", "lost", "quiet", "used"
 
 
 class Worker:

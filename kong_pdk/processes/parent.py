@@ -32,6 +32,7 @@ from .crew import (
     QUIET,
     READY,
     STOP,
+    USED,
     Worker,
     answer_requests,
 )
@@ -66,7 +67,7 @@ class Parent:
         self._pid = os.getpid()
         self._poller = Poller()
         self._crew = [Worker(index, self._poller) for index in range(config.workers)]
-        self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id))
+        self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
         self._listeners: list[Listener] = []
         self._accepting = False
         self._no_accept_before = 0.0
@@ -128,6 +129,7 @@ class Parent:
                 due = now + TICK
                 self._child_ended = True  # a signal may have been lost
                 look()
+                self._registry.tick(now)
             self._tend(now)
         return None
 
@@ -309,6 +311,8 @@ class Parent:
                     (worker.quiet,) = rest
                 elif kind == LOST:
                     self._on_lost(worker, *rest)
+                elif kind == USED:
+                    self._registry.note_use(*rest)
         except BlockingIOError:
             pass
         except (EOFError, OSError):

@@ -6,17 +6,21 @@ A worker makes an instance when Kong starts it there, or when the first event fo
 from __future__ import annotations
 
 import itertools
+import logging
 import secrets
 import threading
 import time
 from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
+from ..config import ServerConfig
 from ..exception import RPCError, UnknownInstance
 from ..runtime.instances import ID_BITS, Instance, Instances
 from ..runtime.plugins import Plugin
 
+logger = logging.getLogger("kong_pdk.server")
+
 # Questions of a worker.
-START, FIND, CLOSE, REPORT = "start", "find", "close", "report"
+START, FIND, LOOK_UP, CLOSE, REPORT = "start", "find", "look_up", "close", "report"
 
 #: Puts a question to the parent, and returns its answer.
 Ask = Callable[..., Any]
@@ -35,16 +39,23 @@ class Registry:
 
     Args:
         on_close: called with the id of an instance that is no more.
+        config: the server's settings.
     """
 
-    def __init__(self, on_close: Callable[[int], None]) -> None:
+    def __init__(
+        self, on_close: Callable[[int], None], config: Optional[ServerConfig] = None
+    ) -> None:
+        self._config = config or ServerConfig()
+        self._sweep_due = 0.0
         self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
         self._records: dict[int, Record] = {}
+        self._used: dict[int, float] = {}  # when each was used last, by the monotonic clock
         self._last_start: dict[str, float] = {}
         self._last_close: dict[str, float] = {}
         self._on_close = on_close
         self._answers: dict[str, Callable[..., Any]] = {
-            START: self._start, FIND: self._find, CLOSE: self._close, REPORT: self._report,
+            START: self._start, FIND: self._find, LOOK_UP: self._look_up, CLOSE: self._close,
+            REPORT: self._report,
         }  # fmt: skip
 
     def answer(self, question: tuple[Any, ...]) -> Any:
@@ -54,10 +65,15 @@ class Registry:
     def _start(self, name: str, config: Any, started: float) -> int:
         instance_id = next(self._ids)
         self._records[instance_id] = Record(name, config, started)
+        self._used[instance_id] = time.monotonic()
         self._last_start[name] = started
         return instance_id
 
     def _find(self, instance_id: int) -> Optional[tuple[Any, ...]]:
+        self.note_use([instance_id])
+        return self._look_up(instance_id)
+
+    def _look_up(self, instance_id: int) -> Optional[tuple[Any, ...]]:
         record = self._records.get(instance_id)
         return record and tuple(record)
 
@@ -65,6 +81,7 @@ class Registry:
         record = self._records.pop(instance_id, None)
         if record is None:
             return None
+        del self._used[instance_id]
         self._last_close[record.name] = time.time()
         self._on_close(instance_id)
         return tuple(record)
@@ -72,6 +89,30 @@ class Registry:
     def _report(self) -> tuple[list[tuple[int, str, float]], dict[str, float], dict[str, float]]:
         alive = [(key, one.name, one.started) for key, one in self._records.items()]
         return alive, self._last_start, self._last_close
+
+    def note_use(self, instance_ids: list[int]) -> None:
+        """Note that a worker has used instances."""
+        now = time.monotonic()
+        for instance_id in instance_ids:
+            if instance_id in self._used:  # it may have been closed meanwhile
+                self._used[instance_id] = now
+
+    def tick(self, now: float) -> None:
+        """Close the instances that no worker has used for too long; to be called now and then.
+
+        Args:
+            now: by the monotonic clock, seconds.
+        """
+        ttl, interval = self._config.instance_ttl, self._config.sweep_interval
+        if not ttl or now < self._sweep_due:
+            return
+        self._sweep_due = now + interval
+        # Workers say at each sweep of theirs what they have used.
+        late = now - ttl - 2 * interval
+        for instance_id in [key for key, used in self._used.items() if used < late]:
+            name = self._records[instance_id].name
+            logger.info("plugin %s: dropped instance %d: no event for %g s", name, instance_id, ttl)
+            self._close(instance_id)
 
 
 class _Making:
@@ -81,6 +122,7 @@ class _Making:
         self.lock = threading.Lock()
         self.users = 0
         self.closed = False
+        self.failed: Optional[Instance] = None
 
 
 class SharedInstances(Instances):
@@ -89,67 +131,115 @@ class SharedInstances(Instances):
     Args:
         plugins: by name.
         ask: puts a question to the parent.
+        config: the server's settings.
+        tell_used: tells the parent which instances have been used, by their ids.
     """
 
-    def __init__(self, plugins: dict[str, Plugin], ask: Ask) -> None:
-        super().__init__(plugins)
+    def __init__(
+        self,
+        plugins: dict[str, Plugin],
+        ask: Ask,
+        config: Optional[ServerConfig] = None,
+        tell_used: Callable[[list[int]], None] = lambda _: None,
+    ) -> None:
+        super().__init__(plugins, config)
         self._ask = ask
-        self._lock = threading.Lock()
+        self._tell_used = tell_used
         self._making: dict[int, _Making] = {}
 
     def start(self, name: object, config_text: object) -> Instance:
         """As :meth:`Instances.start`; all other workers can make the instance from then on."""
         plugin, config = self.read(name, config_text)
-        instance = Instance(0, plugin, config)  # may raise: then there is nothing to forget
-        instance.id = self._ask(START, plugin.name, config_text, instance.started)
+        with self.starting(plugin):
+            instance = Instance(0, plugin, config)  # may raise: then there is nothing to forget
+        try:
+            instance.id = self._ask(START, plugin.name, config_text, instance.started)
+        except BaseException:
+            self.retire(instance)
+            raise
+        instance.used = self.ticks
         self.by_id[instance.id] = instance
         return instance
 
     def find_elsewhere(self, instance_id: int) -> Optional[Instance]:
         """Make this worker's own object of an instance that Kong has started in another one.
 
-        Only those wait for an author's ``__init__`` who want that instance. If it fails, what is
-        returned has handlers that raise the same error; the next event tries again.
+        Only those wait for an author's ``__init__`` who want that instance. If it fails, what they
+        get has handlers that raise the same error; the next event tries again.
         """
         with self._lock:
             making = self._making.setdefault(instance_id, _Making())
             making.users += 1
         try:
-            with making.lock:
-                found = self.by_id.get(instance_id)
-                if found is not None:  # somebody was faster
-                    return found
-                record = self._ask(FIND, instance_id)
-                return record and self._make(instance_id, Record(*record), making)
+            record = self._ask(FIND, instance_id)
+            return None if record is None else self._share(instance_id, Record(*record), making)
         finally:
             with self._lock:
                 making.users -= 1
                 if not making.users:
-                    del self._making[instance_id]
+                    self._end_making(instance_id, making)
 
-    def _make(self, instance_id: int, record: Record, making: _Making) -> Instance:
+    def _share(self, instance_id: int, record: Record, making: _Making) -> Optional[Instance]:
+        """Make the object, or wait for the thread that does so already."""
         plugin, config = self.read(record.name, record.config)
+        patience = self.config.event_timeout
         try:
-            instance = Instance(instance_id, plugin, config)
-        except BaseException as exc:
+            with self.starting(plugin):
+                if not making.lock.acquire(timeout=patience):
+                    raise RPCError(f"its __init__ has not returned within {patience:g} s")
+                try:
+                    found = self.by_id.get(instance_id) or making.failed
+                    if found is not None or making.closed:
+                        return found
+                    return self._make(instance_id, plugin, config, record.started, making)
+                finally:
+                    making.lock.release()
+        except RPCError as exc:
             return Instance(instance_id, plugin, config, _failing(plugin, exc))
-        instance.started = record.started
+
+    def _make(
+        self, instance_id: int, plugin: Plugin, config: Any, started: float, making: _Making
+    ) -> Instance:
+        instance, failed = _try_to_make(instance_id, plugin, config)
+        instance.started, instance.used = started, self.ticks
         with self._lock:
-            if not making.closed:
+            if failed:
+                making.failed = instance
+                self._end_making(instance_id, making)
+            elif not making.closed:
                 self.by_id[instance_id] = instance
+        if making.closed:
+            self.retire(instance)
         return instance
+
+    def _end_making(self, instance_id: int, making: _Making) -> None:
+        """Let the next one who wants the instance make it; with the lock held."""
+        if self._making.get(instance_id) is making:
+            del self._making[instance_id]
 
     def forget(self, instance_id: int) -> None:
         """Drop an instance that Kong has closed; events that run on it go on."""
         with self._lock:
-            self.by_id.pop(instance_id, None)
+            instance = self.by_id.pop(instance_id, None)
             making = self._making.get(instance_id)
             if making is not None:
                 making.closed = True
+        if instance is not None:
+            self.retire(instance)
+
+    def sweep(self) -> None:
+        """Drop unused objects of this worker, and tell the parent which ones are used.
+
+        The parent closes an instance that no worker has used. Until then it can be made again.
+        """
+        super().sweep()
+        # What is said may be lost where the parent is slow: it is said twice.
+        since = self.ticks - 2 * self.config.sweep_interval
+        self._tell_used([one.id for one in self if one.running or one.used >= since])
 
     def look_up(self, instance_id: object) -> Instance:
         """As :meth:`Instances.look_up`; makes no object."""
-        return self._describe(instance_id, FIND)
+        return self._describe(instance_id, LOOK_UP)
 
     def close(self, instance_id: object) -> Instance:
         """As :meth:`Instances.close`, in all workers."""
@@ -173,6 +263,14 @@ class SharedInstances(Instances):
         alive, started, closed = self._ask(REPORT)
         times = {name: (started.get(name, 0.0), closed.get(name, 0.0)) for name in self.plugins}
         return alive, times
+
+
+def _try_to_make(instance_id: int, plugin: Plugin, config: Any) -> tuple[Instance, bool]:
+    """An instance, and whether it is one that can only fail."""
+    try:
+        return Instance(instance_id, plugin, config), False
+    except BaseException as exc:
+        return Instance(instance_id, plugin, config, _failing(plugin, exc)), True
 
 
 def _failing(plugin: Plugin, exc: BaseException) -> dict[str, Callable[[Any], NoReturn]]:

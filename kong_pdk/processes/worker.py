@@ -23,7 +23,7 @@ from ..runtime.service import Service
 from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
-from .crew import FAILED, LOST, QUIET, READY
+from .crew import FAILED, LOST, QUIET, READY, USED
 from .inbox import Forwarder, read_inbox
 from .link import Link
 from .registry import SharedInstances
@@ -121,7 +121,12 @@ class WorkerLoop(Loop):
             inbox: where other workers leave steps.
             outboxes: to leave steps for them.
         """
-        self._instances = SharedInstances(plugins, _Questions(requests).ask)
+        self._instances = SharedInstances(
+            plugins,
+            _Questions(requests).ask,
+            self._config,
+            lambda instance_ids: self._tell(USED, instance_ids),
+        )
         service = Service(
             plugins,
             self._config,

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
 import itertools
 import json
+import logging
 import secrets
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 from .. import _wire
-from ..exception import RPCError, UnknownInstance
+from .._codec import BaseInstance
+from ..config import ServerConfig
+from ..exception import RPCError, TooManyStarts, UnknownInstance
+from .closing import Closer
 from .plugins import Plugin
+
+logger = logging.getLogger("kong_pdk.server")
 
 #: Ids begin anywhere below 2^52, so that those of a restarted server are new: Kong goes on using
 #: the ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
@@ -20,7 +30,7 @@ ID_BITS = 52
 Handler = Callable[[Any], Any]
 
 
-class Instance:
+class Instance(BaseInstance):
     """A plugin's object for one configuration.
 
     Args:
@@ -31,10 +41,10 @@ class Instance:
 
     Attributes:
         started: when Kong has started it, seconds since the epoch.
-        handlers: the object's methods by phase.
+        close: the object's method of that name; None if it has none, or when it is taken care of.
     """
 
-    __slots__ = ("config", "handlers", "id", "plugin", "started")
+    __slots__ = ("close", "config", "id", "plugin", "started")
 
     def __init__(
         self,
@@ -47,10 +57,13 @@ class Instance:
         self.plugin = plugin
         self.config = config
         self.started = time.time()
+        self.close: Optional[Callable[[], Any]] = None
         if handlers is None:
             target = plugin.factory(copy.deepcopy(config))
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
-        self.handlers = handlers
+            if plugin.closes:
+                self.close = target.close
+        super().__init__(handlers)
 
     def describe(self) -> dict[str, Any]:
         """What Kong is told of the instance."""
@@ -63,10 +76,25 @@ class Instance:
 
 
 class Instances:
-    """All instances of this process, by id."""
+    """All instances of this process, by id.
 
-    def __init__(self, plugins: dict[str, Plugin]) -> None:
+    Args:
+        plugins: by name.
+        config: the server's settings.
+
+    Attributes:
+        closer: calls the ``close`` of objects.
+        ticks: the number of the last :meth:`tick`.
+    """
+
+    def __init__(self, plugins: dict[str, Plugin], config: Optional[ServerConfig] = None) -> None:
         self.plugins = plugins
+        self.config = config or ServerConfig()
+        self.closer = Closer()
+        self.ticks = 0
+        self._sweep_due = 0.0  # the tick
+        self._lock = threading.Lock()
+        self._starting: collections.Counter[str] = collections.Counter()
         self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
         self.by_id: dict[int, Instance] = {}
 
@@ -82,13 +110,40 @@ class Instances:
 
         Raises:
             RPCError: no such plugin, or no configuration that can be read.
+            TooManyStarts: of this plugin.
             Exception: whatever the author's ``__init__`` raises.
         """
         plugin, config = self.read(name, config_text)
-        instance = Instance(next(self._ids), plugin, config)
+        with self.starting(plugin):
+            instance = Instance(next(self._ids), plugin, config)
+        instance.used = self.ticks
         self.by_id[instance.id] = instance
         plugin.last_start = instance.started
         return instance
+
+    @contextlib.contextmanager
+    def starting(self, plugin: Plugin) -> Iterator[None]:
+        """Count what may run an author's ``__init__``, or waits for one that runs.
+
+        Kong gives up such a call after 60 s and makes it again, while ``__init__`` may block for
+        ever: the threads of one plugin must not become all that there are.
+
+        Raises:
+            TooManyStarts: there are ``max_starts`` of that plugin already.
+        """
+        limit = self.config.max_starts
+        with self._lock:
+            if self._starting[plugin.name] >= limit:
+                raise TooManyStarts(
+                    f"plugin {plugin.name}: {limit} of its instances are being started already, "
+                    f"which is the limit (--max-starts): does its __init__ block?"
+                )
+            self._starting[plugin.name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._starting[plugin.name] -= 1
 
     def read(self, name: object, config_text: object) -> tuple[Plugin, Any]:
         """The plugin and the configuration that an instance is to have.
@@ -150,7 +205,60 @@ class Instances:
             UnknownInstance: there is none of this id.
         """
         instance = self.get(instance_id)
-        if self.by_id.pop(instance.id, None) is None:
+        if not self.drop(instance):
             raise UnknownInstance(instance_id)
-        instance.plugin.last_close = time.time()
         return instance
+
+    def drop(self, instance: Instance) -> bool:
+        """Forget an instance; False if that has been done already."""
+        if self.by_id.pop(instance.id, None) is None:
+            return False
+        instance.plugin.last_close = time.time()
+        self.retire(instance)
+        return True
+
+    def drop_all(self) -> None:
+        """Forget all instances."""
+        for instance in self:
+            self.drop(instance)
+
+    def retire(self, instance: Instance) -> None:
+        """Have an instance's object closed, now or when the last event on it has ended."""
+        instance.closing = True
+        if not instance.running:
+            self.left(instance)
+
+    def left(self, instance: Instance) -> None:
+        """Have an instance's object closed, on which no event runs any more, unless it was."""
+        if instance.close is None:
+            return
+        with self._lock:
+            close, instance.close = instance.close, None
+        if close is not None:
+            self.closer.add(instance.plugin.name, instance.id, close)
+
+    def tick(self, tick: int) -> None:
+        """Do what is due.
+
+        Args:
+            tick: counts up about once a second; :attr:`BaseInstance.used` is in it too.
+        """
+        self.ticks = tick
+        self.closer.retry()
+        if self.config.instance_ttl and tick >= self._sweep_due:
+            self._sweep_due = tick + self.config.sweep_interval
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Drop the instances that have not been used for too long.
+
+        Kong never closes those of plugins that are deleted, or of nginx workers that have died.
+        """
+        ttl = self.config.instance_ttl
+        for instance in self:
+            # One that is used again at this very moment is closed after that.
+            if not instance.running and instance.used < self.ticks - ttl and self.drop(instance):
+                logger.info(
+                    "plugin %s: dropped instance %d: no event for %g s",
+                    instance.plugin.name, instance.id, ttl,
+                )  # fmt: skip

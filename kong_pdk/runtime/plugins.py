@@ -43,6 +43,7 @@ class Plugin:
         factory: called with a configuration, makes an instance; the author's class.
         on_error: what becomes of a request if the plugin fails, one of ``config.POLICIES``; "" for
             what the server is told.
+        closes: its instances have a method ``close``.
         modified: time of its file's last change, seconds since the epoch.
         loaded: when it was loaded, seconds since the epoch.
     """
@@ -54,6 +55,7 @@ class Plugin:
     phases: tuple[str, ...]
     factory: type
     on_error: str = ""
+    closes: bool = False
     modified: float = 0.0
     loaded: float = field(default_factory=time.time)
     last_start: float = 0.0
@@ -121,6 +123,7 @@ def define_plugin(
         phases=_find_phases(factory, wrong),
         factory=factory,
         on_error=_check_policy(factory, wrong),
+        closes=_is_method(factory, "close", wrong),
         modified=os.stat(path).st_mtime if path and os.path.exists(path) else 0.0,
     )
 
@@ -165,17 +168,23 @@ def _check_schema(schema: object, wrong: Any) -> list[dict[str, Any]]:
 def _find_phases(factory: type, wrong: Any) -> tuple[str, ...]:
     phases = []
     for phase in PHASES:
-        method = getattr(factory, phase, None)
-        if method is None:
-            continue
-        if not callable(method):
-            raise wrong(f"Plugin.{phase} must be a method, got {method!r}")
-        if any(is_kind(method) for is_kind in _NOT_PLAIN):
-            raise wrong(f"Plugin.{phase} must be a plain method: async and yield are not supported")
-        phases.append(phase)
+        if _is_method(factory, phase, wrong):
+            phases.append(phase)
     if not phases:
         raise wrong(f"Plugin has no phase: give it a method of {', '.join(PHASES)}")
     return tuple(phases)
+
+
+def _is_method(factory: type, name: str, wrong: Any) -> bool:
+    """Whether a class has a method, which must be a plain one then."""
+    method = getattr(factory, name, None)
+    if method is None:
+        return False
+    if not callable(method):
+        raise wrong(f"Plugin.{name} must be a method, got {method!r}")
+    if any(is_kind(method) for is_kind in _NOT_PLAIN):
+        raise wrong(f"Plugin.{name} must be a plain method: async and yield are not supported")
+    return True
 
 
 def plugin_of_class(

@@ -23,7 +23,7 @@ from ..config import ServerConfig
 from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
 from ..pdk.proxy import root_class
 from .events import Events, new_events
-from .failures import log_failure
+from .failures import log_failure, plugin_log
 from .instances import Instance, Instances
 from .plugins import Plugin
 
@@ -115,7 +115,7 @@ class Service:
         forward: Optional[Forward] = None,
     ) -> None:
         self.plugins = plugins
-        self.instances = instances or Instances(plugins)
+        self.instances = instances or Instances(plugins, config)
         self.events = events or new_events(config)
         self.forward = forward
         self.pid = os.getpid()
@@ -129,6 +129,7 @@ class Service:
             self.instances.find_elsewhere,
             self._refuse_event,
             self._event_failed,
+            self.instances.left,
         ).run
         self._methods: dict[str, Callable[[Any], Any]] = {
             "plugin.StartInstance": self._start_instance,

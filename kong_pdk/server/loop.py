@@ -91,6 +91,11 @@ class Loop:
         #: Called at each tick; the life-cycle looks for its parent here.
         self.on_tick: Callable[[], None] = lambda: None
 
+    @property
+    def deadline(self) -> float:
+        """When a stop is to have ended, by the monotonic clock; infinite before there is one."""
+        return self._deadline
+
     # --- for the mode, from any thread ---------------------------------------------------------
 
     def park(self, connection: Connection) -> None:

@@ -85,6 +85,7 @@ def test_help_names_every_flag(kind: str) -> None:
         "-p", "--kong-prefix", "-kong-prefix", "-v", "--verbose", "--version", "-version",
         "--socket-name", "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
         "-m", "--multiprocessing", "--workers", "--start-method",
+        "--instance-ttl", "--max-starts",
     }  # fmt: skip
     flags |= (
         {"--dump", "-dump"}
@@ -104,7 +105,8 @@ def test_help_names_every_flag(kind: str) -> None:
     [
         ["--no-such-flag"], ["stray"], ["-p"], ["--socket-name"], ["--listen-queue-size", "many"],
         ["--threads"], ["--threads", "many"], ["--threads", "1.5"], ["-m", "--workers", "many"],
-        ["-m", "--start-method", "thread"], ["--kong-pref", "/tmp"],
+        ["--instance-ttl", "long"],
+        ["--max-starts", "many"], ["-m", "--start-method", "thread"], ["--kong-pref", "/tmp"],
     ],
 )  # fmt: skip
 def test_wrong_flags_are_usage_errors(kind: str, flags: list[str]) -> None:
@@ -155,6 +157,9 @@ def test_a_number_of_workers_that_cannot_be(kind: str, number: str, prefix: Path
         (["-p", "{prefix}", "--threads", "-1"], "--threads must be at least 1, got -1"),
         (["-p", "{prefix}", "--threads", "8", "-g"], "with --gevent they run in greenlets"),
         (["-p", "{prefix}", "--gevent", "--threads", "512"], "--threads limits the threads"),
+        (["-p", "{prefix}", "--instance-ttl", "-1"], "--instance-ttl must be 0 or more seconds"),
+        (["-p", "{prefix}", "--instance-ttl", "nan"], "--instance-ttl must be 0 or more seconds"),
+        (["-p", "{prefix}", "--max-starts", "0"], "--max-starts must be at least 1, got 0"),
         (["-p", "{prefix}", "--socket-name", ""], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "a/b.socket"], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "../b.socket"], "--socket-name"),

@@ -33,7 +33,9 @@ def test_settings_do_not_change() -> None:
         ServerConfig().threads = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", ["listen_queue_size", "threads", "max_message", "max_depth"])
+@pytest.mark.parametrize(
+    "name", ["listen_queue_size", "threads", "max_starts", "max_message", "max_depth"]
+)
 @pytest.mark.parametrize("value", [0, -1])
 def test_what_must_be_at_least_one(name: str, value: int) -> None:
     assert getattr(ServerConfig(**{name: 1}), name) == 1
@@ -41,7 +43,9 @@ def test_what_must_be_at_least_one(name: str, value: int) -> None:
         ServerConfig(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["idle_timeout", "event_timeout", "graceful_timeout"])
+@pytest.mark.parametrize(
+    "name", ["idle_timeout", "event_timeout", "graceful_timeout", "instance_ttl"]
+)
 @pytest.mark.parametrize("value", [-0.1, float("nan")])
 def test_what_must_not_be_negative(name: str, value: float) -> None:
     assert getattr(ServerConfig(**{name: 0}), name) == 0

@@ -126,6 +126,21 @@ def async_generator_phase() -> type:
     return with_phase(access=access)
 
 
+def closing(close: Any) -> type:
+    return type("Plugin", (Good,), {"close": close})
+
+
+def test_close_is_no_phase() -> None:
+    assert not define().closes
+    assert not define(factory=closing(None)).closes
+    plugin = define(factory=closing(lambda self: None))
+    assert plugin.closes
+    assert plugin.phases == ("access",)
+    assert "close" not in json.dumps(plugin.describe())
+    with pytest.raises(PluginError, match="Plugin has no phase"):
+        define(factory=with_phase(close=lambda self: None))
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "name_none": ({"name": None}, "plugin's name must consist of .* got None"),
     "name_empty": ({"name": ""}, "plugin's name must .* got ''"),
@@ -168,6 +183,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "phase_no_method": ({"factory": with_phase(log="x")}, "Plugin.log must be a method, got 'x'"),
     "phase_async": ({"factory": coroutine_phase()}, "Plugin.access must be a plain method: async"),
     "phase_generator": ({"factory": generator_phase()}, "Plugin.access must be a plain method"),
+    "close_no_method": ({"factory": closing("x")}, "Plugin.close must be a method, got 'x'"),
+    "close_async": (
+        {"factory": closing(coroutine_phase().access)},  # type: ignore[attr-defined]
+        "Plugin.close must be a plain method: async",
+    ),
     "phase_async_generator": ({"factory": async_generator_phase()}, "Plugin.access must be a "),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """The plugin whose handlers a test writes: its configuration holds their source.
 
 Each instance runs the source as a module of its own; a function named like a phase is that phase's
-handler and is called with the plugin's object and ``kong``. ``start`` is called by ``__init__``.
+handler and is called with the plugin's object and ``kong``. ``start`` is called by ``__init__``,
+``close`` with the object.
 """
 
 Schema = ({"source": {"type": "string", "required": True}},)
@@ -34,3 +35,7 @@ class Plugin:
 
     def log(self, kong):
         return self.author["log"](self, kong)
+
+    def close(self):
+        if "close" in self.author:
+            self.author["close"](self)

@@ -406,14 +406,17 @@ def test_no_more_idle_greenlets_are_kept_than_wanted(codec: Any, pair: Any) -> N
 # --- dispatch -------------------------------------------------------------------------------------
 
 
-class Instance:
-    """Whose ``access`` phase is the function that the test gives."""
-
-    def __init__(self, handler: Callable[[Any], Any]) -> None:
-        self.handlers = {"access": handler}
+def instance_of(bench: Bench, handler: Callable[[Any], Any]) -> Any:
+    """One whose ``access`` phase is the function that the test gives."""
+    return bench.codec.BaseInstance({"access": handler})
 
 
-def dispatcher(bench: Bench, instances: dict[int, Any], found: Any = None) -> Any:
+def dispatcher(
+    bench: Bench,
+    instances: dict[int, Any],
+    found: Any = None,
+    left: Callable[[Any], Any] = lambda instance: None,
+) -> Any:
     return bench.codec.Dispatcher(
         bench.events,
         instances,
@@ -421,6 +424,7 @@ def dispatcher(bench: Bench, instances: dict[int, Any], found: Any = None) -> An
         lambda number: found,
         lambda request, instance: f"{request.target} {instance is None}".encode(),
         lambda event, exc: f"failed: {exc}",
+        left,
     )
 
 
@@ -432,7 +436,7 @@ def run(bench: Bench, one: Any, phase: str = "access") -> tuple[bytes, Any]:
 
 def test_a_handler_runs_with_what_root_makes_of_its_event(bench: Bench) -> None:
     seen: list[Any] = []
-    reply, event = run(bench, dispatcher(bench, {8: Instance(seen.append)}))
+    reply, event = run(bench, dispatcher(bench, {8: instance_of(bench, seen.append)}))
     assert seen == [event]
     assert reply == bench.codec.encode_return(5, event.id)
     assert (event.connection, event.mode, event.runner) == (
@@ -443,13 +447,13 @@ def test_a_handler_runs_with_what_root_makes_of_its_event(bench: Bench) -> None:
 
 def test_an_instance_that_is_found_elsewhere(bench: Bench) -> None:
     seen: list[Any] = []
-    _, event = run(bench, dispatcher(bench, {}, found=Instance(seen.append)))
+    _, event = run(bench, dispatcher(bench, {}, found=instance_of(bench, seen.append)))
     assert seen == [event]
 
 
 @pytest.mark.parametrize(("phase", "text"), [("access", b"8 True"), ("log", b"8 False")])
 def test_what_cannot_begin_is_refused(bench: Bench, phase: str, text: bytes) -> None:
-    instances = {} if phase == "access" else {8: Instance(lambda event: None)}
+    instances = {} if phase == "access" else {8: instance_of(bench, lambda event: None)}
     assert run(bench, dispatcher(bench, instances), phase) == (text, None)
     assert bench.events.started == 0
 
@@ -459,7 +463,7 @@ def test_an_instance_that_cannot_be_looked_for(bench: Bench) -> None:
         raise OSError(f"no {number}")
 
     one = bench.codec.Dispatcher(
-        bench.events, {}, None, fail, lambda request, exc: str(exc).encode(), None
+        bench.events, {}, None, fail, lambda request, exc: str(exc).encode(), None, None
     )
     assert run(bench, one) == (b"no 8", None)
 
@@ -469,7 +473,7 @@ def test_a_handler_that_raises(bench: Bench, error: BaseException) -> None:
     def handler(event: Any) -> None:
         raise error
 
-    reply, event = run(bench, dispatcher(bench, {8: Instance(handler)}))
+    reply, event = run(bench, dispatcher(bench, {8: instance_of(bench, handler)}))
     assert reply == bench.codec.encode_error(5, "failed: no")
     assert event.over
 
@@ -479,5 +483,59 @@ def test_a_handler_that_has_ended_its_event(bench: Bench) -> None:
         event.over = True
         raise HandlerExit
 
-    reply, event = run(bench, dispatcher(bench, {8: Instance(exits)}))
+    reply, event = run(bench, dispatcher(bench, {8: instance_of(bench, exits)}))
     assert (reply, event.over) == (b"", True)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no"), HandlerExit()])
+def test_events_under_way_are_counted(bench: Bench, error: Any) -> None:
+    seen: list[int] = []
+
+    def handler(event: Any) -> None:
+        seen.append(event.instance.running)
+        if len(seen) == 1:
+            run(bench, one)  # another one, meanwhile
+            seen.append(event.instance.running)
+        if error is not None:
+            raise error
+
+    instance = instance_of(bench, handler)
+    one = dispatcher(bench, {8: instance})
+    assert (instance.running, instance.used, instance.closing) == (0, 0, False)
+    bench.events.ticks = 7
+    run(bench, one)
+    assert seen == [1, 2, 1]
+    assert (instance.running, instance.used) == (0, 7)
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no"), HandlerExit()])
+def test_the_last_event_on_a_closing_instance_tells(bench: Bench, error: Any) -> None:
+    left: list[tuple[Any, int]] = []
+
+    def handler(event: Any) -> None:
+        if not inner:
+            inner.append(run(bench, one))  # another event, which begins before it is closed
+            event.instance.closing = True
+        if error is not None:
+            raise error
+
+    inner: list[Any] = []
+    instance = instance_of(bench, handler)
+    one = dispatcher(bench, {8: instance}, left=lambda each: left.append((each, each.running)))
+    run(bench, one)
+    assert left == [(instance, 0)]
+
+
+def test_no_event_begins_on_a_closing_instance(bench: Bench) -> None:
+    """Whoever has found it before it was forgotten is told that there is none."""
+    seen: list[Any] = []
+    instance = instance_of(bench, seen.append)
+    instance.closing = True
+    left: list[Any] = []
+    assert run(bench, dispatcher(bench, {8: instance}, left=left.append)) == (b"8 True", None)
+    assert (seen, left, instance.running) == ([], [instance], 0)
+
+
+def test_only_what_is_an_instance_has_events(bench: Bench) -> None:
+    with pytest.raises((TypeError, AttributeError)):
+        run(bench, dispatcher(bench, {8: object()}))
