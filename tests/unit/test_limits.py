@@ -102,12 +102,11 @@ def test_a_handler_that_has_had_its_time_in_a_call(codec: ModuleType) -> None:
 def test_handlers_that_run_are_tracked_if_that_is_wanted(codec: ModuleType, track: bool) -> None:
     events, seen = codec.Events(1, track=track), []
 
-    class Instance:
-        handlers = {"access": lambda kong: seen.append(dict(events.running or {}))}
-
+    instance = codec.BaseInstance({"access": lambda _: seen.append(dict(events.running or {}))})
     run = codec.Dispatcher(
-        events, {7: Instance}, lambda event: event, lambda _: None, lambda *_: b"", lambda *_: ""
-    ).run
+        events, {7: instance}, lambda event: event, lambda _: None, lambda *_: b"", lambda *_: "",
+        lambda _: None,
+    ).run  # fmt: skip
     _, event = run(codec.Request(_wire.HANDLE_EVENT, 1, 7, "access"), None, Mode(codec), None)
     assert seen == [{event.id: event} if track else {}]
     assert events.running == ({} if track else None)
