@@ -152,18 +152,23 @@ def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as an error shows it; containers may hold secrets, and get a type and a length."""
+    """A value as an error shows it: errors are logged, and texts and containers may be secrets."""
     kind = type(value).__name__
     if value is None:
         return "None"
     if isinstance(value, (bool, int, float)):
         return f"{_written(value)} ({kind})"
-    if isinstance(value, str):
-        text = value if len(value) <= SHOWN else value[:SHOWN] + "..."
-        return f"{text!r} ({kind})"
-    if isinstance(value, (bytes, bytearray, list, tuple, dict, set, frozenset)):
+    if isinstance(value, (str, bytes, bytearray, list, tuple, dict, set, frozenset)):
         return f"{kind} of length {len(value)}"
     return f"an object of type {kind}"
+
+
+def _shown_word(value: Any) -> str:
+    """The same where one of a few known words is wanted, or a name: a text is shown as it is."""
+    if not isinstance(value, str):
+        return _shown(value)
+    text = value if len(value) <= SHOWN else value[:SHOWN] + "..."
+    return f"{text!r} ({type(value).__name__})"
 
 
 def _written(number: Any) -> str:
@@ -201,7 +206,7 @@ def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
             close = [each for each in parameter.choices if each.lower() == text.lower()]
         hint = f"; did you mean {close[0]!r}?" if close else ""
         choices = ", ".join(parameter.choices)
-        raise ArgumentValueError(f"{where} must be one of {choices}, got {_shown(text)}{hint}")
+        raise ArgumentValueError(f"{where} must be one of {choices}, got {_shown_word(text)}{hint}")
 
 
 # Each takes a value of a type that is not plainly right; it returns the value to send, and None or
@@ -314,7 +319,7 @@ def _named_values(value: Any, kind: str) -> Result:
         accepted[name], problem = _header_value(item, any_scalar=kind == "query")
         if problem is not None:
             shown = f"{_shown(item)}{_advice(item)}"
-            return value, f"{KINDS[kind][2]} (the value of {_shown(name)} is {shown})"
+            return value, f"{KINDS[kind][2]} (the value of {_shown_word(name)} is {shown})"
     return accepted, None
 
 
@@ -342,7 +347,7 @@ def _client_verify(spec: FunctionSpec, phase: Optional[str], v: Any) -> None:
     text = v if isinstance(v, str) else bytes(v).decode("utf-8", "surrogateescape")
     if text not in ("SUCCESS", "NONE") and not text.startswith("FAILED:"):
         raise ArgumentValueError(
-            f"{spec.name}: v must be SUCCESS, NONE or FAILED:<reason>, got {_shown(text)}"
+            f"{spec.name}: v must be SUCCESS, NONE or FAILED:<reason>, got {_shown_word(text)}"
         )
 
 
@@ -397,7 +402,7 @@ def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any
     if kind not in MIME_TYPES:
         raise ArgumentValueError(
             f"{spec.name}: mimetype must be one of {', '.join(MIME_TYPES)}, which parameters may "
-            f"follow, got {_shown(text)}"
+            f"follow, got {_shown_word(text)}"
         )
     if kind in (FORM, MULTIPART):
         _check_form(spec, kind, args)

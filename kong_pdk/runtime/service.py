@@ -26,6 +26,7 @@ from .events import Events, new_events
 from .failures import log_failure, plugin_log
 from .instances import Instance, Instances
 from .plugins import Plugin
+from .redaction import redact
 
 server_log = logging.getLogger("kong_pdk.server")
 
@@ -90,6 +91,13 @@ class Forward(Protocol):
 def no_event_text(event_id: object) -> str:
     """What Kong gets to read of a step that nobody waits for."""
     return f"no event {event_id} is waiting for a step (here or any more)"
+
+
+def _describe_to_others(instance: Instance) -> dict[str, Any]:
+    """What is told of an instance to those who need not know its configuration already."""
+    description = instance.describe()
+    description["Config"] = redact(description["Config"])
+    return description
 
 
 class Service:
@@ -206,12 +214,12 @@ class Service:
     def _close_instance(self, argument: Any) -> dict[str, Any]:
         instance = self.instances.close(argument)
         server_log.info("plugin %s: closed instance %d", instance.plugin.name, instance.id)
-        result = instance.describe()
+        result = _describe_to_others(instance)
         del result["StartTime"]
         return result
 
     def _instance_status(self, argument: Any) -> dict[str, Any]:
-        return self.instances.look_up(argument).describe()
+        return _describe_to_others(self.instances.look_up(argument))
 
     def _malformed_event(self, argument: Any) -> Any:
         raise RPCError("HandleEvent wants {InstanceId, EventName}")

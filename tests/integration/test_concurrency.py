@@ -154,8 +154,8 @@ def access(self, kong): kong.log(self.config["number"], kong.request.get_header(
     sent = [one.send_event(instance) for one, instance in zip(connections, instances)]
     turns = [one.turn(msgid) for one, msgid in zip(connections, sent)]
     sent = [one.request("plugin.CloseInstance", i) for one, i in zip(connections, instances)]
-    for number, (one, msgid) in enumerate(zip(connections, sent)):
-        assert one.result(msgid)["Config"]["number"] == number
+    for one, msgid, instance in zip(connections, sent, instances):
+        assert one.result(msgid)["Id"] == instance
     for number, (one, turn) in enumerate(zip(connections, turns)):  # they end all the same
         turn = one.step(turn.event_id, "y")
         assert turn.args == [str(number), "y"]

@@ -61,10 +61,14 @@ def test_start_instance_config_may_arrive_as_bin(kong: Kong) -> None:
 
 
 def test_instance_status_and_close_instance(kong: Kong) -> None:
-    started = kong.call("plugin.StartInstance", start_argument({"message": "hi"}))
-    assert kong.call("plugin.InstanceStatus", started["Id"]) == started
+    config = {"message": "hi", "list": ["a"], "map": {"b": 1}, "number": 5, "none": None}
+    kongs = {"__plugin_id": "5f3a", "__seq__": 3, "__key__": "plugins:hello:::", "route_id": "r"}
+    started = kong.call("plugin.StartInstance", start_argument({**config, **kongs}))
+    # Whoever asks later is told whose configuration it is, and what it has, but no values.
+    shown = {**dict.fromkeys(config, "REDACTED"), "none": None, **kongs}
+    assert kong.call("plugin.InstanceStatus", started["Id"]) == {**started, "Config": shown}
     closed = kong.close_instance(started["Id"])
-    assert closed == {"Name": "hello", "Id": started["Id"], "Config": {"message": "hi"}}
+    assert closed == {"Name": "hello", "Id": started["Id"], "Config": shown}
     for method in ("plugin.InstanceStatus", "plugin.CloseInstance"):
         with pytest.raises(RemoteError, match="no plugin instance"):
             kong.call(method, started["Id"])
@@ -125,8 +129,8 @@ def access(self, kong):
 """
     instance = kong.start_author(source)
     status = kong.call("plugin.InstanceStatus", instance)
-    assert status["Config"] == {"source": source}
-    assert kong.close_instance(instance)["Config"] == {"source": source}
+    assert status["Config"] == {"source": "REDACTED"}
+    assert kong.close_instance(instance)["Config"] == {"source": "REDACTED"}
 
 
 def test_plugin_info_and_names(kong: Kong) -> None:
@@ -165,17 +169,33 @@ def test_status_lists_plugins_and_instances(kong: Kong, server: Server) -> None:
     [
         "plugin.SetPluginDir", "plugin.Cleanup", "plugin._load", "plugin.__init__", "plugin.config",
         "plugin._loadPlugins", "plugin.__class__", "plugin.", "plugin", "", "StartInstance",
+        "plugin.loadPlugins", "plugin.LoadPlugin", "plugin.cleanup", "plugin.__dict__",
+        "plugin.__getattribute__", "plugin.__reduce__", "plugin._methods", "plugin.answer",
+        "plugin.plugins", "plugin.instances", "plugin.run_event", "plugin.exec_handler",
+        "plugin.set_plugin_dir", "plugin.setPluginDir", "plugin.StartInstance.__call__",
+        "plugin.StartInstance.__globals__", "__class__", "__init__", "os.system", "eval",
+        "kong.log", "PLUGIN.GetStatus", "plugin..GetStatus", "plugin/GetStatus",
         "plugin.startinstance", "plugin.StartInstance ", "service.answer", "plugin.GetStatus\0",
         "plugin.handle_event", "\udcff", 7, None, True, 1.5, b"plugin.GetStatus",
         ["plugin.GetStatus"], {"a": 1},
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("argument", ["/etc", {"Name": "hello", "Config": "{}"}])
+@pytest.mark.parametrize("argument", ["/etc", {"Name": "hello", "Config": "{}"}, ABSENT])
 def test_other_methods_are_refused(kong: Kong, method: object, argument: object) -> None:
     with kong.connect() as connection:
         with pytest.raises(RemoteError, match="no method"):
-            connection.call(method, argument)
+            connection.call(method, *([] if argument is ABSENT else [argument]))
         assert connection.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+def test_the_methods_are_those_that_are_documented(kong: Kong) -> None:
+    """Each name of Python's that could lead to something is in no table."""
+    names = {name for kind in (object, type, dict, type(lambda: 0)) for name in dir(kind)}
+    with kong.connect() as connection:
+        for name in sorted(names):
+            for method in (name, f"plugin.{name}"):
+                with pytest.raises(RemoteError, match="no method"):
+                    connection.call(method, "/etc")
 
 
 def test_set_plugin_dir_loads_nothing(kong: Kong) -> None:
@@ -188,7 +208,9 @@ def test_set_plugin_dir_loads_nothing(kong: Kong) -> None:
     "phase",
     [
         "config", "__init__", "__class__", "author", "_load", "", "ACCESS", "access ", "start",
-        "init_worker", "header_filter", "body_filter", "\udcff",
+        "init_worker", "header_filter", "body_filter", "\udcff", "configure", "__dict__",
+        "__reduce__", "__getattribute__", "_methods", "access.__call__", "access.__globals__",
+        "access\0", "rewrite,access", "close",
     ],
 )  # fmt: skip
 def test_only_phases_are_run(kong: Kong, phase: str) -> None:

@@ -258,7 +258,7 @@ def test_the_status_knows_the_instances_of_all(kong: Kong) -> None:
         assert status["LastStartInstance"] > 0
         for each in ids:
             found = connection.call("plugin.InstanceStatus", each)
-            assert (found["Id"], found["Config"]) == (each, {"source": ""})
+            assert (found["Id"], found["Config"]) == (each, {"source": "REDACTED"})
 
 
 def test_an_instance_that_only_one_worker_can_make(kong: Kong, tmp_path: Path) -> None:

@@ -99,8 +99,9 @@ def test_the_life_of_an_instance(ask: Ask) -> None:
     assert error is None
     assert started["Name"] == "one" and started["Config"] == {"a": 1}
     assert isinstance(started["Id"], int) and isinstance(started["StartTime"], float)
-    assert ask("plugin.InstanceStatus", started["Id"]) == (None, started)
-    closed = {key: started[key] for key in ("Name", "Id", "Config")}
+    told = {**started, "Config": {"a": "REDACTED"}}
+    assert ask("plugin.InstanceStatus", started["Id"]) == (None, told)
+    closed = {key: told[key] for key in ("Name", "Id", "Config")}
     assert ask("plugin.CloseInstance", started["Id"]) == (None, closed)
     for method in ("plugin.InstanceStatus", "plugin.CloseInstance"):
         assert ask(method, started["Id"]) == (f"{PHRASE} {started['Id']}", None)
