@@ -17,9 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NoReturn, Optional, TextIO
+from typing import Any, Callable, NoReturn, Optional, TextIO, TypeVar
 
-from . import __version__
+from . import __version__, accounts
 from ._codec import is_compiled
 from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, POLICIES, START_METHODS, ServerConfig
 from .exception import ConfigError, KongPDKError
@@ -60,6 +60,9 @@ _LIMITS: tuple[tuple[str, type, str], ...] = (
     ("--max-message", int, "largest message, bytes; a larger one closes its connection"),
     ("--max-depth", int, "deepest nesting of a message; a deeper one closes its connection"),
 )  # fmt: skip
+
+_Given = TypeVar("_Given")
+_Read = TypeVar("_Read")
 
 _LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
 
@@ -172,6 +175,24 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--listen-queue-size", metavar="N", type=int, default=ServerConfig.listen_queue_size,
         help="connections that wait to be accepted (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--socket-mode", metavar="MODE",
+        help="permissions of the sockets, in octal as for chmod; whoever may write may connect "
+        "(default: what the umask leaves to owner and group, none for others)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--socket-user", metavar="USER",
+        help="owner of the sockets, a name or a number (default: the server's user)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--socket-group", metavar="GROUP",
+        help="group of the sockets, a name or a number (default: the server's group)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-uid", metavar="USER", action="append",
+        help="take connections of this user only, a name or a number, and of the server's own; "
+        "several between commas, or by several flags (default: of all who can connect)",
     )  # fmt: skip
     parser.add_argument(
         "--threads", metavar="N", type=int,
@@ -335,6 +356,10 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
     return ServerConfig(
         prefix=args.prefix,
         socket_names=names,
+        socket_mode=_read(accounts.read_mode, "--socket-mode", args.socket_mode),
+        socket_user=_read(accounts.find_user, "--socket-user", args.socket_user),
+        socket_group=_read(accounts.find_group, "--socket-group", args.socket_group),
+        allow_uids=_read(accounts.find_users, "--allow-uid", args.allow_uid),
         mode="gevent" if args.gevent else "threads",
         threads=threads,
         instance_ttl=args.instance_ttl,
@@ -352,6 +377,13 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         },
         announce_pid=args.announce_pid,
     )
+
+
+def _read(
+    read: Callable[[str, _Given], _Read], flag: str, given: Optional[_Given]
+) -> Optional[_Read]:
+    """What a flag says, None if it is not there."""
+    return None if given is None else read(flag, given)
 
 
 def _configure_logging(verbose: int) -> None:

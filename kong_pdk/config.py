@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass
+from typing import Optional
 
 from . import _wire
 from .exception import ConfigError
@@ -41,6 +43,10 @@ class ServerConfig:
         prefix: Kong's prefix, the folder of the sockets.
         socket_names: names of the sockets under the prefix; each is served.
         listen_queue_size: connections that the kernel holds until they are accepted.
+        socket_mode: permissions of the sockets; None: what the umask leaves to owner and group.
+        socket_user: their owner, a user id; None: the server's user.
+        socket_group: their group, a group id; None: the one that the system gives them.
+        allow_uids: users whose connections are taken, beside the server's own; None: all.
         lua_style: PDK calls return ``(data, err)``; otherwise data, raising PDKException.
         pdk_checks: PDK calls are checked before they are sent.
         kong_log_level: one of :data:`LEVELS`; lines that a plugin logs below it are dropped.
@@ -73,6 +79,10 @@ class ServerConfig:
     prefix: str = DEFAULT_PREFIX
     socket_names: tuple[str, ...] = ("python_pluginserver.sock", "python_pluginserver.socket")
     listen_queue_size: int = 4096
+    socket_mode: Optional[int] = None
+    socket_user: Optional[int] = None
+    socket_group: Optional[int] = None
+    allow_uids: Optional[frozenset[int]] = None
     lua_style: bool = True
     pdk_checks: bool = True
     kong_log_level: str = "debug"
@@ -127,6 +137,13 @@ class ServerConfig:
         if self.start_method not in START_METHODS:
             raise ConfigError(
                 f"start_method must be one of {', '.join(START_METHODS)}, got {self.start_method!r}"
+            )
+        if self.socket_mode is not None and not 0 <= self.socket_mode <= 0o777:
+            raise ConfigError(f"socket_mode must be 0 to 0o777, got {self.socket_mode:#o}")
+        if self.allow_uids is not None and not hasattr(socket, "SO_PEERCRED"):
+            raise ConfigError(
+                "--allow-uid is not available: this system does not tell whose a connection is; "
+                "leave it out, and use --socket-mode, --socket-user and --socket-group"
             )
         if not self.socket_names:
             raise ConfigError("socket_names must name at least one socket")

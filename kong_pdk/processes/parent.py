@@ -18,9 +18,9 @@ from typing import Any, Callable, Optional
 
 from ..config import ServerConfig
 from ..exception import ConfigError, WorkerError
+from ..server.door import Door
 from ..server.lifecycle import handle_signals, log_start, set_title, watch_parent
-from ..server.listener import Listener, open_listeners
-from ..server.loop import ACCEPT_BATCH
+from ..server.listener import Listener
 from .channel import Channel
 from .crew import (
     ALONE,
@@ -68,9 +68,8 @@ class Parent:
         self._poller = Poller()
         self._crew = [Worker(index, self._poller) for index in range(config.workers)]
         self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
-        self._listeners: list[Listener] = []
+        self._door = Door(config)
         self._accepting = False
-        self._no_accept_before = 0.0
         self._homeless: list[socket.socket] = []  # connections that no worker has
         self._next = 0  # index of the worker whose turn it is among those with as little to do
         self._plugins: Optional[list[str]] = None  # None until the server listens
@@ -130,6 +129,7 @@ class Parent:
                 self._child_ended = True  # a signal may have been lost
                 look()
                 self._registry.tick(now)
+                self._door.tick()
             self._tend(now)
         return None
 
@@ -167,8 +167,8 @@ class Parent:
                 self._listen()
         if self.stopping:
             self._go_on_stopping(now)
-        elif self._listeners:
-            self._set_accepting(now >= self._no_accept_before and self._choose() is not None)
+        elif self._door.listeners:
+            self._set_accepting(not self._door.rests and self._choose() is not None)
 
     def _drain(self) -> None:
         try:
@@ -192,7 +192,7 @@ class Parent:
 
     def _listen(self) -> None:
         """Open the sockets, once there is somebody to deal connections to."""
-        self._listeners = open_listeners(self._config.socket_paths, self._config.listen_queue_size)
+        self._door.open()
         self._plugins = self._crew[0].plugins
         set_title(self._plugins)
         pids = [one.process.pid for one in self._crew if one.process is not None]
@@ -212,7 +212,7 @@ class Parent:
         if accepting == self._accepting:
             return
         self._accepting = accepting
-        for listener in self._listeners:
+        for listener in self._door.listeners:
             if accepting:
                 self._poller.watch(listener, functools.partial(self._accept, listener))
             else:
@@ -220,21 +220,13 @@ class Parent:
 
     def _accept(self, listener: Listener) -> None:
         """Accept some connections and deal them."""
-        for _ in range(ACCEPT_BATCH):
+        accepted = self._door.accept(listener)
+        while True:
             worker = self._choose()
-            if worker is None:
+            sock = None if worker is None else next(accepted, None)
+            if worker is None or self._door.rests:
                 self._set_accepting(False)
-                return
-            try:
-                sock, _ = listener.sock.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as exc:
-                # Out of descriptors, say. The queue stays readable: to look at it again at once
-                # would be a busy loop.
-                logger.error("cannot accept connections for a moment: %s", exc.strerror)
-                self._no_accept_before = time.monotonic() + TICK
-                self._set_accepting(False)
+            if worker is None or sock is None:
                 return
             self._deal(sock, worker)
 
@@ -285,8 +277,7 @@ class Parent:
         self._watch_children(signal.SIG_DFL)
         handle_signals(None)
         self._poller.close()
-        for listener in self._listeners:
-            listener.sock.close()
+        self._door.let_go()
         for worker in self._crew:
             worker.close(in_child=True)
         for sock in self._homeless:
@@ -374,12 +365,11 @@ class Parent:
         """Take what the kernel has accepted already, and nothing after it; tell the workers."""
         logger.debug("stopping")
         self._deadline = now + self._config.graceful_timeout + END_PATIENCE
-        for listener in self._listeners:
-            listener.remove_path()
+        self._door.remove_paths()
         self._set_accepting(False)
-        for listener in self._listeners:
+        for listener in self._door.listeners:
             self._take_last(listener)
-            listener.close()
+        self._door.close()
         for worker in self._crew:
             if worker.ready:
                 worker.tell(STOP)
@@ -388,12 +378,8 @@ class Parent:
         self._child_ended = True
 
     def _take_last(self, listener: Listener) -> None:
-        while True:
+        for sock in self._door.accept(listener, all_of_them=True):
             worker = self._choose()
-            try:
-                sock, _ = listener.sock.accept()
-            except OSError:
-                return
             if worker is None:  # all of them are slow at the moment
                 self._homeless.append(sock)
             else:
@@ -425,8 +411,7 @@ class Parent:
 
     def _close(self) -> None:
         """End everything that is left."""
-        for listener in self._listeners:
-            listener.close()
+        self._door.close()
         for worker in self._crew:
             worker.kill(wait=True)
             worker.close()

@@ -20,7 +20,8 @@ from typing import Any, Callable, Optional, Protocol, cast
 from .._codec import Connection, Events, Poller, Request, encode_notification
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, ProtocolError
-from .listener import Listener, open_listeners
+from .door import Door
+from .listener import Listener
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -28,8 +29,6 @@ logger = logging.getLogger("kong_pdk.server")
 TICK = 1.0
 #: How often it is looked whether the last event has ended, once the server is to stop, seconds.
 STOPPING_TICK = 0.05
-#: Connections accepted in one go, so that parked ones get their turn.
-ACCEPT_BATCH = 64
 
 
 class LoopMode(Protocol):
@@ -72,7 +71,7 @@ class Loop:
         pid: int = 0,
     ) -> None:
         self._config = config
-        self._listeners: list[Listener] = []
+        self._door = Door(config)
         self._selector: Any = new_selector()
         self._poller = Poller(new_selector)
         self._connections: set[Connection] = set()
@@ -128,7 +127,7 @@ class Loop:
         Raises:
             ListenError: a socket cannot be opened.
         """
-        self._listeners = open_listeners(self._config.socket_paths, self._config.listen_queue_size)
+        self._door.open()
 
     def watch(self, fileobj: Any, callback: Callable[[], None]) -> None:
         """Call back, in the loop's thread, while something with a descriptor is readable."""
@@ -207,7 +206,8 @@ class Loop:
 
     def _tick(self) -> None:
         self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
-        self._set_accepting(not self.stopping and self._has_room())
+        self._set_accepting(not self.stopping and not self._door.rests and self._has_room())
+        self._door.tick()
         try:
             self._mode.tick(self._ticks)
         except Exception:  # upkeep that fails must not end the server
@@ -243,19 +243,18 @@ class Loop:
 
     def _close_listeners(self) -> None:
         """Take what the kernel has accepted already, and nothing after it."""
-        for listener in self._listeners:
-            listener.remove_path()
-            if self._accepting:
-                self._accept(listener)
+        self._door.remove_paths()
+        if self._accepting:
+            for listener in self._door.listeners:
+                self._accept(listener, all_of_them=True)
         self._set_accepting(False)
-        for listener in self._listeners:
-            listener.close()
+        self._door.close()
 
     def _set_accepting(self, accepting: bool) -> None:
         if accepting == self._accepting:
             return
         self._accepting = accepting
-        for listener in self._listeners:
+        for listener in self._door.listeners:
             if accepting:
                 accept = functools.partial(self._accept, listener)
                 self._selector.register(listener, selectors.EVENT_READ, accept)
@@ -268,20 +267,10 @@ class Loop:
         except BlockingIOError:
             pass
 
-    def _accept(self, listener: Listener) -> None:
-        for _ in range(ACCEPT_BATCH):
-            try:
-                sock, _ = listener.sock.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as exc:
-                # Out of descriptors, say. The queue stays readable: to look at it again at once
-                # would be a busy loop.
-                logger.error("cannot accept connections for a moment: %s", exc.strerror)
-                self._set_accepting(False)
-                return
+    def _accept(self, listener: Listener, all_of_them: bool = False) -> None:
+        for sock in self._door.accept(listener, all_of_them):
             self.adopt(sock)
-            if not self._has_room():
+            if not all_of_them and not self._has_room():
                 # Further ones stay in the kernel's queue, until a tick finds some closed.
                 logger.error(
                     "%d connections are open, which is the limit (--max-connections)",
@@ -289,6 +278,8 @@ class Loop:
                 )
                 self._set_accepting(False)
                 return
+        if self._door.rests:
+            self._set_accepting(False)
 
     def _has_room(self) -> bool:
         return len(self._connections) < self._config.max_connections

@@ -83,7 +83,8 @@ def test_help_names_every_flag(kind: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     flags = {
         "-p", "--kong-prefix", "-kong-prefix", "-v", "--verbose", "--version", "-version",
-        "--socket-name", "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
+        "--socket-name", "--socket-mode", "--socket-user", "--socket-group", "--allow-uid",
+        "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
         "-m", "--multiprocessing", "--workers", "--start-method",
         "--instance-ttl", "--max-starts",
     }  # fmt: skip
@@ -160,6 +161,17 @@ def test_a_number_of_workers_that_cannot_be(kind: str, number: str, prefix: Path
         (["-p", "{prefix}", "--instance-ttl", "-1"], "--instance-ttl must be 0 or more seconds"),
         (["-p", "{prefix}", "--instance-ttl", "nan"], "--instance-ttl must be 0 or more seconds"),
         (["-p", "{prefix}", "--max-starts", "0"], "--max-starts must be at least 1, got 0"),
+        (["-p", "{prefix}", "--socket-mode", "rw"], "--socket-mode must be permissions in octal"),
+        (["-p", "{prefix}", "--socket-mode", "1660"], "octal, 000 to 777, such as 660, got '1660'"),
+        (["-p", "{prefix}", "--socket-mode", "680"], "--socket-mode must be"),
+        (["-p", "{prefix}", "--socket-user", "no-such-user"], "--socket-user: there is no user"),
+        (
+            ["-p", "{prefix}", "--socket-group", "no-such-group"],
+            "--socket-group: there is no group",
+        ),
+        (["-p", "{prefix}", "--socket-group", ""], "--socket-group: there is no group ''"),
+        (["-p", "{prefix}", "--allow-uid", "0,no-such-user"], "--allow-uid: there is no user 'no-"),
+        (["-p", "{prefix}", "--allow-uid", "4294967295"], "number is at most 4294967294"),
         (["-p", "{prefix}", "--socket-name", ""], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "a/b.socket"], "--socket-name"),
         (["-p", "{prefix}", "--socket-name", "../b.socket"], "--socket-name"),

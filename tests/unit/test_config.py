@@ -82,3 +82,10 @@ def test_the_kernel_bounds_a_sockets_path_in_bytes(filler: str) -> None:
 def test_an_error_of_the_configuration_fits_a_builtin() -> None:
     with pytest.raises(ValueError):
         ServerConfig(threads=0)
+
+
+@pytest.mark.parametrize("mode", [-1, 0o1000, 0o4755])
+def test_permissions_are_those_of_files(mode: int) -> None:
+    assert ServerConfig(socket_mode=0o777).socket_mode == 0o777
+    with pytest.raises(ConfigError, match=r"^socket_mode must be 0 to 0o777, got "):
+        ServerConfig(socket_mode=mode)

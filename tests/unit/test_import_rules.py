@@ -64,6 +64,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ),
     ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
     ("kong_pdk.config", ("kong_pdk._wire", "kong_pdk.exception")),
+    ("kong_pdk.accounts", ("kong_pdk.exception",)),
     (
         "kong_pdk.pdk",
         (
@@ -111,7 +112,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.link",
             "kong_pdk.processes.poller", "kong_pdk.processes.registry",
-            "kong_pdk.server.lifecycle", "kong_pdk.server.listener", "kong_pdk.server.loop",
+            "kong_pdk.server.door", "kong_pdk.server.lifecycle", "kong_pdk.server.listener",
             "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
@@ -136,7 +137,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.cli",
         (
             "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes", "kong_pdk.processes",
+            "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
+            "kong_pdk.processes",
         ),
     ),
     ("kong_pdk.__main__", ("kong_pdk.cli", "kong_pdk.commands")),

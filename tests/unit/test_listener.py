@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -9,12 +10,14 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
+from kong_pdk.config import MAX_SOCKET_PATH
 from kong_pdk.exception import ListenError
 from kong_pdk.server import listener as module
-from kong_pdk.server.listener import Listener, open_listeners
+from kong_pdk.server.listener import Listener, Permissions, open_listeners
 
 
 @pytest.fixture
@@ -250,3 +253,195 @@ def test_what_the_system_says_of_processes(path: str) -> None:
         probe.connect(path)
         assert module._peer_pid(probe) == os.getpid()
     live.close()
+
+
+# --- permissions ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    """What nginx as a daemon leaves to those that it starts."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def permissions_of(path: str) -> int:
+    return stat.S_IMODE(os.lstat(path).st_mode)
+
+
+def identity_of(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+@pytest.mark.parametrize(
+    ("umask", "mode"), [(0, 0o770), (0o002, 0o770), (0o022, 0o750), (0o077, 0o700)]
+)
+def test_others_may_nothing_unless_that_is_asked_for(path: str, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        one = Listener(path, 16)
+    finally:
+        os.umask(before)
+    assert permissions_of(path) == mode
+    one.close()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0o777, 0o000, 0o020])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_permissions_are_what_was_asked_for(path: str, mode: int, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        one = Listener(path, 16, Permissions(mode))
+    except ListenError:
+        assert umask == 0o777 and os.geteuid()  # the folder is closed to its owner too
+        return
+    finally:
+        os.umask(before)
+    assert permissions_of(path) == mode
+    one.close()
+
+
+@pytest.mark.usefixtures("no_umask")
+@pytest.mark.parametrize("before", ["nothing", "stale", "former"])
+def test_the_path_is_right_from_the_first_moment(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, path: str, before: str
+) -> None:
+    """Nobody sees it with other permissions, and nobody finds no one listening there."""
+    former = None
+    if before == "stale":
+        leave_stale(path)
+    elif before == "former":
+        former = Listener(path, 16)
+        processes(monkeypatch, **NGINX)
+        monkeypatch.setattr(module, "_peer_pid", lambda probe: 21)
+    there = identity_of(path) if before != "nothing" else None
+    put_in_place, seen = module._put_in_place, []
+
+    def look(new: module._Folder, where: str, found: Optional[module.Identity]) -> None:
+        assert found == there
+        assert there is None or identity_of(path) == there
+        assert os.path.lexists(path) is (there is not None)
+        assert permissions_of(new.path) == 0o700
+        seen.append(permissions_of(os.path.join(new.path, "a.sock")))
+        assert can_connect(os.path.join(new.path, "a.sock"))
+        put_in_place(new, where, found)
+
+    monkeypatch.setattr(module, "_put_in_place", look)
+    new = Listener(path, 16, Permissions(0o640))
+    assert seen == [permissions_of(path)] == [0o640]
+    assert os.listdir(folder) == ["a.sock"]
+    assert identity_of(path) != there
+    if former is not None:
+        former.close()
+    assert can_connect(path)
+    new.close()
+    assert os.listdir(folder) == []
+
+
+def test_one_who_was_faster_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, path: str
+) -> None:
+    """Two servers that start at the same moment, and find the same: nothing, or a stale socket."""
+    find = module._find_replaceable
+    for stale in (False, True):
+        if stale:
+            leave_stale(path)
+        faster: list[Listener] = []
+
+        def find_first(where: str, faster: list[Listener] = faster) -> Optional[module.Identity]:
+            found = find(where)
+            if not faster:
+                monkeypatch.setattr(module, "_find_replaceable", find)
+                faster.append(Listener(path, 16))
+            return found
+
+        monkeypatch.setattr(module, "_find_replaceable", find_first)
+        with pytest.raises(ListenError, match="in use by another server"):
+            Listener(path, 16)
+        (other,) = faster
+        assert can_connect(path)
+        assert os.listdir(folder) == ["a.sock"]
+        other.close()
+
+
+def test_sockets_that_come_and_go(monkeypatch: pytest.MonkeyPatch, folder: Path, path: str) -> None:
+    leave_stale(path)
+    monkeypatch.setattr(module, "_find_replaceable", lambda _: (0, 0))
+    with pytest.raises(ListenError, match="others keep putting theirs there; stop them"):
+        Listener(path, 16)
+    assert os.listdir(folder) == ["a.sock"]
+
+
+def test_a_file_system_without_links_to_sockets(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, path: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "not here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    one = Listener(path, 16)
+    assert can_connect(path)
+    assert os.listdir(folder) == ["a.sock"]
+    one.close()
+
+
+def test_the_longest_path(folder: Path) -> None:
+    path = str(folder / ("x" * (MAX_SOCKET_PATH - len(str(folder)) - 1)))
+    one = Listener(path, 16, Permissions(0o600))
+    assert can_connect(path) and permissions_of(path) == 0o600
+    one.close()
+    assert os.listdir(folder) == []
+
+
+def test_a_folder_that_is_not_private(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, path: str
+) -> None:
+    make = os.mkdir
+
+    def make_open(where: str, mode: int) -> None:
+        make(where, mode)
+        os.chmod(where, 0o777)
+
+    monkeypatch.setattr(os, "mkdir", make_open)
+    with pytest.raises(ListenError, match=r"a folder made beside it is not private"):
+        Listener(path, 16)
+    assert os.listdir(folder) == []
+
+
+def test_an_own_group_may_be_given(path: str) -> None:
+    for group in os.getgroups() or [os.getegid()]:
+        one = Listener(path, 16, Permissions(0o660, os.geteuid(), group))
+        status = os.lstat(path)
+        assert (status.st_uid, status.st_gid) == (os.geteuid(), group)
+        one.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_root_may_give_it_to_anybody(path: str) -> None:
+    one = Listener(path, 16, Permissions(0o600, 4711, 4712))
+    status = os.lstat(path)
+    assert (status.st_uid, status.st_gid, permissions_of(path)) == (4711, 4712, 0o600)
+    one.close()
+    assert not os.path.lexists(path)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "text"),
+    [
+        (Permissions(None, 4711), "to user 4711: .*; only root may.* leave --socket-user out"),
+        (Permissions(0o660, None, 4712), "to group 4712: .*root and.* leave --socket-group out"),
+    ],
+)
+def test_what_the_system_does_not_allow(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, permissions: Permissions, text: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    paths = (str(folder / "a.sock"), str(folder / "b.sock"))
+    with pytest.raises(ListenError, match=rf"^cannot give socket \S*a\.sock {text}"):
+        open_listeners(paths, 16, permissions)
+    assert os.listdir(folder) == []
