@@ -70,6 +70,7 @@ class Parent:
         self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
         self._door = Door(config)
         self._accepting = False
+        self._full = False
         self._homeless: list[socket.socket] = []  # connections that no worker has
         self._next = 0  # index of the worker whose turn it is among those with as little to do
         self._plugins: Optional[list[str]] = None  # None until the server listens
@@ -226,9 +227,21 @@ class Parent:
             sock = None if worker is None else next(accepted, None)
             if worker is None or self._door.rests:
                 self._set_accepting(False)
+                self._note_full()
             if worker is None or sock is None:
                 return
             self._deal(sock, worker)
+
+    def _note_full(self) -> None:
+        """Say so, once, when no worker may have more connections."""
+        most = self._config.max_connections
+        full = all(len(one.connections) >= most for one in self._crew if one.ready)
+        if full and not self._full:
+            logger.error(
+                "%d connections are open in each worker, which is the limit (--max-connections)",
+                most,
+            )
+        self._full = full
 
     def _choose(self) -> Optional[Worker]:
         """The worker with the fewest connections of those that take any."""
@@ -237,7 +250,10 @@ class Parent:
             (
                 one
                 for one in self._crew
-                if one.ready and not one.is_congested and now >= one.rests_until
+                if one.ready
+                and not one.is_congested
+                and now >= one.rests_until
+                and len(one.connections) < self._config.max_connections
             ),
             key=lambda one: (len(one.connections), (one.index - self._next) % size),
             default=None,

@@ -38,6 +38,7 @@ class Mode(Protocol):
 
     def too_late(self, event: Event) -> NoReturn:
         """End an event whose PDK call comes when Kong does not wait for an answer any more."""
+        ...
 
     def drop_late(self, event: Event) -> None:
         """Note that an event has ended when Kong does not wait for its end any more."""
