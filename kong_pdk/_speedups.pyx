@@ -517,8 +517,9 @@ cdef class Decoder:
         try:
             if not self.make_room(view.len):
                 PyErr_NoMemory()
-            memcpy(self.buffer + self.size, view.buf, view.len)
-            self.size += view.len
+            if view.len:  # memcpy takes no NULL, which an empty buffer may be
+                memcpy(self.buffer + self.size, view.buf, view.len)
+                self.size += view.len
         finally:
             PyBuffer_Release(&view)
 
