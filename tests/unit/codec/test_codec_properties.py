@@ -5,6 +5,7 @@ Runs are the same each time, unless KONG_PDK_HYPOTHESIS_EXAMPLES asks for more o
 
 from __future__ import annotations
 
+import socket
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kong_pdk import _wire
-from kong_pdk.exception import ArgumentError, ProtocolError
+from kong_pdk.exception import (
+    ArgumentError,
+    ConnectionClosed,
+    MessageTooLarge,
+    NestingTooDeep,
+    ProtocolError,
+)
 
 Both = tuple[ModuleType, ModuleType]
 
@@ -173,6 +180,83 @@ def test_mutated_golden_requests(
     assert_agreement(both, bytes(frame) + behind, points)
 
 
+@given(message=requests, points=cuts)
+def test_a_message_of_exactly_the_bound(both: Both, message: Any, points: list[int]) -> None:
+    data = pack(message)
+    said = assert_agreement(both, data, points, len(data))
+    # What it says may be that this is no request; but not that it is too large.
+    assert not (isinstance(said[0], tuple) and said[0][0] is MessageTooLarge)
+    if len(data) > 1:
+        said = assert_agreement(both, data, points, len(data) - 1)
+        assert said[0][0] is MessageTooLarge
+
+
+@given(depth=st.integers(1, 60), limit=st.integers(1, 60), in_maps=st.booleans(), points=cuts)
+def test_a_message_nested_around_the_bound(
+    both: Both, depth: int, limit: int, in_maps: bool, points: list[int]
+) -> None:
+    around = b"\x81\x01" if in_maps else b"\x91"
+    data = b"\x94\x00\x01\xa1x\x91" + around * depth + b"\xc0"
+    said = assert_agreement(both, data, points, _wire.MAX_MESSAGE, limit)
+    assert (said[0][0] is NestingTooDeep) == (depth + 2 > limit)
+
+
+@given(
+    code=st.sampled_from(b"\xc4\xc5\xc6\xc7\xc8\xc9\xd9\xda\xdb\xdc\xdd\xde\xdf"),
+    length=st.integers(0, 2**32 - 1) | st.sampled_from((0, 1, 90, 100, 2**31 - 1, 2**31)),
+    limit=st.integers(20, 200) | st.just(_wire.MAX_MESSAGE),
+    points=cuts,
+)
+def test_any_claimed_length(
+    both: Both, code: int, length: int, limit: int, points: list[int]
+) -> None:
+    """A claim alone makes nobody wait for more than the bound, and takes no memory."""
+    width = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4,
+             0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}[code]  # fmt: skip
+    length %= 1 << 8 * width
+    head = b"\x94\x00\x01\xa1x\x91" + bytes((code,)) + length.to_bytes(width, "big")
+    size = len(head) + length * (2 if code >= 0xDE else 1) + (code in b"\xc7\xc8\xc9")
+    said = assert_agreement(both, head, points, limit)
+    if size > limit:
+        assert said[0][0] is MessageTooLarge
+    elif size > len(head):
+        assert said == [(0, len(head))]
+
+
+def converse(module: ModuleType, parts: list[bytes], closes: bool) -> list[Any]:
+    """All that a connection says of bytes that arrive on its socket."""
+    said: list[Any] = []
+    peer, ours = socket.socketpair()
+    connection = module.Connection(ours, 100, 8)
+    try:
+        for part in parts:
+            peer.sendall(part)
+            request = connection.receive()
+            while request is not None:
+                said.append(repr((request.kind, request.msgid, request.target, request.value)))
+                request = connection.receive()
+        if closes:
+            peer.close()
+        said.append(connection.receive())
+    except (ConnectionClosed, ProtocolError) as exc:
+        said.append((type(exc), str(exc)))
+    finally:
+        said.append((connection.consumed, connection.pending))
+        connection.close()
+        peer.close()
+    return said
+
+
+@given(messages=st.lists(requests.map(pack) | noise, max_size=3), points=cuts, closes=st.booleans())
+def test_any_bytes_on_a_socket(
+    both: Both, messages: list[bytes], points: list[int], closes: bool
+) -> None:
+    parts = portions(b"".join(messages), points)
+    said = converse(both[0], parts, closes)
+    assert said == converse(both[1], parts, closes)
+    assert said[-2] is None or isinstance(said[-2], tuple)
+
+
 # --- encoding -------------------------------------------------------------------------------------
 
 
@@ -228,6 +312,25 @@ def test_unsendable_arguments_are_the_same_error(both: Both, args: tuple[Any, ..
         except ArgumentError as exc:
             found.append((str(exc), type(exc.__cause__)))
     assert found[0] == found[1]
+
+
+@given(value=unsendable | st.lists(scalars | unsendable, max_size=3))
+def test_other_unsendable_replies_are_the_same_error(both: Both, value: Any) -> None:
+    for name, args in (
+        ("encode_result", (1, value)),
+        ("encode_error", (1, value)),
+        ("encode_notification", ("label", value)),
+        ("encode_notification", (value, 1)),
+        ("encode_return", (value, 1)),
+        ("encode_return", (1, value)),
+    ):
+        found: list[Any] = []
+        for module in both:
+            try:
+                found.append(getattr(module, name)(*args))
+            except (ValueError, TypeError, OverflowError) as exc:
+                found.append((type(exc), str(exc)))
+        assert found[0] == found[1], name
 
 
 @given(args=st.lists(st.none() | st.integers(0, 3) | st.booleans(), max_size=8).map(tuple))
