@@ -9,6 +9,9 @@
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
+    python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
+    python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
+    python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
 into a wheel and installed into .venv (KONG_PDK_VENV names another folder), so that what is tested
@@ -27,9 +30,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = Path(os.environ.get("KONG_PDK_VENV", ROOT / ".venv"))
 BIN = VENV / "bin"
+SANITIZE = os.environ.get("KONG_PDK_SANITIZE", "0") not in ("", "0")
 #: What a wheel is made of, and what decides whether it is compiled.
 SOURCES = ("kong_pdk/**/*", "pyproject.toml", "setup.py", "MANIFEST.in")
-SWITCHES = ("KONG_PDK_NO_EXTENSIONS", "KONG_PDK_REQUIRE_EXTENSIONS", "CC", "CFLAGS")
+SWITCHES = (
+    "KONG_PDK_NO_EXTENSIONS", "KONG_PDK_REQUIRE_EXTENSIONS", "KONG_PDK_SANITIZE", "CC", "CFLAGS",
+)  # fmt: skip
 
 
 def run(*command: str, **more: object) -> None:
@@ -69,7 +75,63 @@ def install(extras: str) -> None:
     run(*pip, f".[{extras}]")
     run(*pip, "--force-reinstall", "--no-deps", "--no-cache-dir", ".")
     stamp.write_text(wanted)
-    run(str(BIN / "kong-python-pluginserver"), "--version", "-v", stdout=sys.stderr)
+    server = (str(BIN / "kong-python-pluginserver"), "--version", "-v")
+    run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
+
+
+def fuzz_environment() -> dict[str, str]:
+    """The environment of the fuzz targets, which use the tests' client and servers."""
+    return {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support")}
+
+
+def sanitizer_environment() -> dict[str, str]:
+    """What a Python needs that loads the module built with sanitizers; nothing for other builds.
+
+    Python itself is not built with them: so their library is loaded first, its own memory comes
+    from malloc, where they see it, and is not looked at for leaks, of which it has many.
+    """
+    if not SANITIZE:
+        return {}
+    compiler = os.environ.get("CC", "gcc")
+    libraries = []
+    for name in ("libasan.so", "libubsan.so", "libstdc++.so.6"):  # the last for greenlet
+        found = subprocess.run(
+            [compiler, f"-print-file-name={name}"], capture_output=True, text=True
+        )
+        path = found.stdout.strip()
+        if not os.path.isabs(path):
+            sys.exit(f"{compiler} has no {name}: on Debian, apt-get install gcc libstdc++6")
+        libraries.append(path)
+    return {
+        "LD_PRELOAD": " ".join(libraries),
+        "PYTHONMALLOC": "malloc",
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "KONG_PDK_TEST_TIMEOUT_SCALE": "5",
+        "KONG_PDK_HYPOTHESIS_EXAMPLES": "10",
+    }
+
+
+def sanitize(arguments: list[str]) -> None:
+    """Run tests and fuzz targets of the codec with the sanitizers; a report ends the process."""
+    if not SANITIZE:
+        switches = {
+            "KONG_PDK_SANITIZE": "1",
+            "KONG_PDK_REQUIRE_EXTENSIONS": "1",
+            "KONG_PDK_VENV": str(ROOT / ".venv-sanitize"),
+        }
+        run(sys.executable, __file__, "sanitize", *arguments, env={**os.environ, **switches})
+        return
+    install("gevent,test")
+    environment = {**fuzz_environment(), **sanitizer_environment()}
+    # What leaks is measured without the sanitizers, which keep freed memory for a while.
+    # A report goes to standard error as the process ends, so pytest must leave that alone.
+    leaks = "--ignore=tests/unit/codec/test_leaks.py"
+    tests = ("tests/unit/codec", "-q", "--capture=sys", leaks)
+    run(str(BIN / "pytest"), *tests, env=environment)
+    for target in ("decoder", "encoder", "function", "server", "server-processes"):
+        fuzz = ("fuzz", "--target", target, *(arguments or ("--seconds", "10")))
+        run(str(BIN / "python"), *fuzz, env=environment)
 
 
 def main() -> None:
@@ -104,6 +166,13 @@ def main() -> None:
         paths = os.pathsep.join(str(ROOT / f"{name}/support") for name in ("benchmarks", "tests"))
         script = (str(BIN / "python"), "benchmarks/compare.py")
         run(*script, *arguments, env={**os.environ, "PYTHONPATH": paths})
+    elif command in ("fuzz", "fuzz-guided"):
+        guided = command == "fuzz-guided"
+        install("gevent,fuzz" if guided else "try,gevent,test,types")  # as test: no build between
+        script = "fuzz/guided.py" if guided else "fuzz"
+        run(str(BIN / "python"), script, *arguments, env=fuzz_environment())
+    elif command == "sanitize":
+        sanitize(arguments)
     else:
         print(__doc__)
         sys.exit(0 if command in ("help", "-h", "--help") else 2)

@@ -3,6 +3,7 @@
 KONG_PDK_NO_EXTENSIONS=1        build without it (a pure wheel)
 KONG_PDK_REQUIRE_EXTENSIONS=1   fail if it cannot be built (CI and releases)
 unset                           try; without a C compiler the pure-Python codec is installed
+KONG_PDK_SANITIZE=1             with AddressSanitizer and UBSan, for python3 dev.py sanitize
 """
 
 import os
@@ -14,6 +15,11 @@ def switch(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
+optimize, sanitizers = ["-O2"], []
+if switch("KONG_PDK_SANITIZE"):
+    optimize = ["-O1", "-g", "-fno-omit-frame-pointer"]
+    sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
 extensions = []
 if not switch("KONG_PDK_NO_EXTENSIONS"):
     extensions.append(
@@ -21,7 +27,8 @@ if not switch("KONG_PDK_NO_EXTENSIONS"):
             "kong_pdk._speedups",
             ["kong_pdk/_speedups.pyx"],
             depends=["kong_pdk/_gate.h", "kong_pdk/_poll.h"],
-            extra_compile_args=["-O2"],
+            extra_compile_args=optimize + sanitizers,
+            extra_link_args=sanitizers,
             optional=not switch("KONG_PDK_REQUIRE_EXTENSIONS"),
         )
     )
