@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import sys
 import threading
@@ -19,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NoReturn, Optional, TextIO, TypeVar
 
-from . import __version__, accounts
+from . import __version__, accounts, logs
 from ._codec import is_compiled
 from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, POLICIES, START_METHODS, ServerConfig
 from .exception import ConfigError, KongPDKError
@@ -63,8 +62,6 @@ _LIMITS: tuple[tuple[str, type, str], ...] = (
 
 _Given = TypeVar("_Given")
 _Read = TypeVar("_Read")
-
-_LOG_FORMAT = "%(asctime)s [%(levelname)s] %(name)s: %(message)s"
 
 
 def start_dedicated_server(
@@ -165,6 +162,10 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "-v", "--verbose", action="count", default=0, help="log more; may be repeated"
     )
+    parser.add_argument(
+        "--log-format", choices=logs.FORMATS, default=logs.FORMATS[0],
+        help="lines of the log: text, or a JSON object each (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--version", "-version", action="store_true",
         help="print the version and exit; with -v also the build of the codec",
@@ -279,7 +280,7 @@ def _main(
     stem: str,
 ) -> NoReturn:
     """Load, then dump or serve; turns errors into a line on standard error and status 1."""
-    _configure_logging(args.verbose)
+    logs.configure(args.verbose, args.log_format)
     try:
         if dump is not None:
             with _output_aside() as output:
@@ -384,15 +385,6 @@ def _read(
 ) -> Optional[_Read]:
     """What a flag says, None if it is not there."""
     return None if given is None else read(flag, given)
-
-
-def _configure_logging(verbose: int) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(_LOG_FORMAT))
-    package = logging.getLogger("kong_pdk")
-    package.addHandler(handler)
-    package.propagate = False  # a plugin may configure the root logger for itself
-    package.setLevel(logging.DEBUG if verbose else logging.INFO)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,17 @@ CLOSE_PATIENCE = 1.0
 CLOSE_TICK = 0.01
 
 
+def fields_of(event: Event) -> dict[str, Any]:
+    """What a line about an event says of it in a log of JSON."""
+    instance = event.instance
+    return {
+        "plugin": instance.plugin.name,
+        "phase": event.phase,
+        "instance": instance.id,
+        "event": event.id,
+    }
+
+
 class BaseMode(abc.ABC):
     """A way to run handlers.
 
@@ -178,6 +189,7 @@ class BaseMode(abc.ABC):
         logger.warning(
             "plugin %s: %s: event %d took %.0f s, and Kong had given up: its answer is not sent",
             event.instance.plugin.name, event.phase, event.id, time.monotonic() - event.began,
+            extra=fields_of(event),
         )  # fmt: skip
 
     def _drop(self, event: Event) -> None:
@@ -255,6 +267,6 @@ class BaseMode(abc.ABC):
         event.connection = None
         logger.warning(
             "plugin %s: %s: event %d is abandoned: %s",
-            event.instance.plugin.name, event.phase, event.id, why,
+            event.instance.plugin.name, event.phase, event.id, why, extra=fields_of(event),
         )  # fmt: skip
         raise EventAbandoned(why)

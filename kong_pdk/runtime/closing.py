@@ -89,6 +89,6 @@ class Closer:
             except BaseException as exc:  # sys.exit() in it too: the others are to be closed
                 log_failure(
                     exc, "plugin %s: close raised %s (instance %d)",
-                    name, type(exc).__name__, instance_id,
+                    name, type(exc).__name__, instance_id, plugin=name, instance=instance_id,
                 )  # fmt: skip
             del close

@@ -280,6 +280,7 @@ class Service:
         log_failure(
             exc, "plugin %s: %s raised %s (instance %d, event %d)",
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
+            plugin=instance.plugin.name, phase=event.phase, instance=instance.id, event=event.id,
         )  # fmt: skip
         if event.over or not self._is_closed(instance.plugin, event.phase):
             return  # Kong logs the error that is its answer

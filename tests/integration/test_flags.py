@@ -86,7 +86,7 @@ def test_help_names_every_flag(kind: str) -> None:
         "--socket-name", "--socket-mode", "--socket-user", "--socket-group", "--allow-uid",
         "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
         "-m", "--multiprocessing", "--workers", "--start-method",
-        "--instance-ttl", "--max-starts",
+        "--instance-ttl", "--max-starts", "--log-format",
     }  # fmt: skip
     flags |= (
         {"--dump", "-dump"}

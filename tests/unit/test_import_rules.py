@@ -56,6 +56,7 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.exception", ()),
     ("kong_pdk._wakeup", ()),
+    ("kong_pdk.logs", ()),
     ("kong_pdk._kinds", ()),
     ("kong_pdk._wire", ("kong_pdk.exception",)),
     (
@@ -137,6 +138,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.cli",
         (
             "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
+            "kong_pdk.logs",
             "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
             "kong_pdk.processes",
         ),
