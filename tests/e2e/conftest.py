@@ -223,7 +223,9 @@ class Gateway:
         for line in Path("/proc/net/unix").read_text().splitlines():
             # Num RefCount Protocol Flags Type St Inode Path; the flag marks the listener
             fields = line.split(maxsplit=7)
-            if fields[-1] == str(self.socket_path):
+            # The kernel goes on to show the name that the socket was made under.
+            path = Path(fields[-1])
+            if path.name == self.socket_path.name and self.socket_path.parent in path.parents:
                 count += not int(fields[3], 16) & 0x10000
         return count
 

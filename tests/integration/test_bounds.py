@@ -9,6 +9,8 @@ import pytest
 from kongwire import Connection, Kong, RemoteError, pack
 from servers import Flavour, Start, wait_until
 
+ONE_CODEC = True
+
 #: Waits until there is a file.
 HOLDS = """
 import os, time

@@ -9,6 +9,8 @@ from failures import failure
 from kongwire import Kong, RemoteError
 from servers import SERVER, Server, Start, run_command
 
+ONE_CODEC = True
+
 PLUGIN = """
 version = "1.0.0"
 priority = 1

@@ -13,6 +13,8 @@ from kongwire import Kong, RemoteError
 from servers import Server, Start, wait_until
 
 #: Says in a file what happens to it; its handler waits for a step.
+ONE_CODEC = True  # tests/unit/codec holds what the codecs count
+
 TELLS = """
 import os, time
 

@@ -111,7 +111,7 @@ def {phase}(self, kong):
 """
 WRONG = [
     ("kong.response.set_status('200')", "TypeError", "ArgumentError",
-     "kong.response.set_status: status must be a number, got '200' (str)"),
+     "kong.response.set_status: status must be a number, got str of length 3"),
     ("kong.response.set_header('x', kong.ctx)", "TypeError", "ArgumentError",
      "kong.response.set_header: value must be a string, a number, a boolean or a list of strings, "
      "got an object of type Ctx"),

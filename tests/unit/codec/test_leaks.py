@@ -479,7 +479,7 @@ def dispatched_events(codec: ModuleType) -> tuple[Operation, list[Any]]:
         raise ResponseSent("x")
 
     handlers = {"access": lambda kong: kong.f("a"), "log": fails, "response": ends}
-    instance = SimpleNamespace(handlers=handlers)
+    instance = codec.BaseInstance(handlers)
     events = codec.Events(1)
 
     def find(target: int) -> None:
@@ -487,8 +487,9 @@ def dispatched_events(codec: ModuleType) -> tuple[Operation, list[Any]]:
             raise PDKException("no")
 
     dispatcher = codec.Dispatcher(
-        events, {1: instance}, root, find, lambda request, why: b"", lambda event, exc: "failed"
-    )
+        events, {1: instance}, root, find, lambda request, why: b"", lambda event, exc: "failed",
+        lambda instance: None,
+    )  # fmt: skip
 
     def run() -> None:
         for target, phase in itertools.product((1, 2, 9), ("access", "log", "response", "odd")):
