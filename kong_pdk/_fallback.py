@@ -702,11 +702,12 @@ class Event:
         began: when the event was read.
         at: when the request was read that is to be answered next, as ``Request.at``.
         expired: its handler has had its time.
+        greenlet: the one that its handler runs in, if handlers are tracked.
     """
 
     __slots__ = (
-        "_turn", "at", "began", "connection", "events", "expired", "id", "instance", "mode",
-        "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
+        "_turn", "at", "began", "connection", "events", "expired", "greenlet", "id", "instance",
+        "mode", "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -728,6 +729,7 @@ class Event:
         self.mode = mode
         self.runner = runner
         self.sleeper: Any = None
+        self.greenlet: Any = None
         self.waiting_since = 0
         self.over = False
         self.began = self.at = time.monotonic()
@@ -793,21 +795,26 @@ class Event:
             over, self.over = self.over, True
         return not over
 
-    def expire(self) -> bool:
+    def expire(self) -> Optional[Connection]:
         """Note that the handler has had its time.
 
         Returns:
-            Whether the event was ended by this, because the handler was not in the middle of a PDK
-            call; else it gets HandlerTimeout when that call returns.
+            The connection to answer on, the caller's from now on, if the event was ended by this;
+            None if it was over, or in the middle of a PDK call, which raises HandlerTimeout when it
+            returns.
         """
         self.expired = True
         if not self._turn.acquire(blocking=False):
-            return False
+            return None
         try:
-            over, self.over = self.over, True
+            if self.over:
+                return None
+            self.over = True
+            # In the same turn: the thread of the handler may be about to look for it.
+            connection, self.connection = self.connection, None
+            return connection
         finally:
             self._turn.release()
-        return not over
 
 
 class Namespace:
@@ -1272,9 +1279,11 @@ class Dispatcher:
             if running is not None:
                 running[event.id] = event
                 if isinstance(runner, Switch):
-                    event.sleeper = runner.current()
+                    event.greenlet = runner.current()
             try:
                 handler(self._root(event))
+                if event.expired and not event.over:  # it has caught that, or a thread of its own
+                    raise HandlerTimeout(_wire.EXPIRED)
             except HandlerTimeout as exc:
                 failure = self._fail(event, exc)
             except HandlerExit:

@@ -104,6 +104,7 @@ class Event:
     connection: Optional[Connection]
     msgid: int
     sleeper: Any
+    greenlet: Any
     waiting_since: int
     over: bool
     began: float
@@ -133,7 +134,7 @@ class Event:
     def runner(self) -> Any: ...
     def call(self, function: str, args: tuple[Any, ...]) -> Any: ...
     def end(self) -> bool: ...
-    def expire(self) -> bool: ...
+    def expire(self) -> Optional[Connection]: ...
 
 class Namespace:
     _caller: Any

@@ -1467,6 +1467,7 @@ cdef class Event:
     cdef public object connection
     cdef public object msgid
     cdef public object sleeper
+    cdef public object greenlet
     cdef public long waiting_since
     cdef public bint over
     cdef public bint expired
@@ -1544,13 +1545,15 @@ cdef class Event:
         self.give_turn()
         return not over
 
-    cpdef bint expire(self) except -1:
+    cpdef object expire(self):
         """Note that the handler has had its time."""
         self.expired = True
-        if self.busy:
-            return False
-        over, self.over = self.over, True
-        return not over
+        if self.busy or self.over:
+            return None
+        self.over = True
+        # In one step: the thread of the handler may be about to look for it.
+        connection, self.connection = self.connection, None
+        return connection
 
     cdef int take_turn(self) except -1:
         """Wait until no other thread is in the middle of a call.
@@ -2057,9 +2060,11 @@ cdef class Dispatcher:
             if self.events.running is not None:
                 self.events.running[event.id] = event
                 if isinstance(runner, Switch):
-                    event.sleeper = (<Switch>runner).current()
+                    event.greenlet = (<Switch>runner).current()
             try:
                 handler(self.root(event))
+                if event.expired and not event.over:  # it has caught that, or a thread of its own
+                    raise HandlerTimeout(_wire.EXPIRED)
             except HandlerTimeout as exc:
                 failure = self.fail(event, exc)
             except HandlerExit:

@@ -131,14 +131,15 @@ class BaseMode(abc.ABC):
     def _expire_handlers(self) -> None:
         """End the events whose handlers have had their time, and answer for them.
 
-        A handler in the middle of a PDK call finds out when that returns; Kong answers it soon.
+        A handler in the middle of a PDK call finds out when that returns; Kong answers it soon. It
+        is looked at again at the next tick, for it may do something else then, or the call may be
+        one of a thread of its own.
         """
         begun_before = time.monotonic() - self.config.handler_timeout
         for event in (self.events.running or {}).copy().values():
-            if event.began < begun_before and not event.expired and event.expire():
-                connection, event.connection = event.connection, None
-                if connection is not None:
-                    self.answer_now(connection, self.service.refuse_expired(event))
+            connection = event.expire() if event.began < begun_before else None
+            if connection is not None:
+                self.answer_now(connection, self.service.refuse_expired(event))
                 self.interrupt(event)
 
     def interrupt(self, event: Event) -> None:  # noqa: B027

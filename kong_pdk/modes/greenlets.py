@@ -181,8 +181,8 @@ class Mode(BaseMode):
         event.sleeper.switch(None)
 
     def interrupt(self, event: Event) -> None:
-        """Raise HandlerTimeout where the event's greenlet waits."""
-        event.sleeper.throw(HandlerTimeout(_wire.EXPIRED))
+        """Raise HandlerTimeout where the handler waits; its last call may be another greenlet's."""
+        event.greenlet.throw(HandlerTimeout(_wire.EXPIRED))
 
     # --- in greenlets ----------------------------------------------------------------------------
 

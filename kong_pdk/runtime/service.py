@@ -20,7 +20,14 @@ from .._codec import (
     encode_result,
 )
 from ..config import ServerConfig
-from ..exception import HandlerExit, KongPDKError, PDKException, RPCError, UnknownInstance
+from ..exception import (
+    HandlerExit,
+    HandlerTimeout,
+    KongPDKError,
+    PDKException,
+    RPCError,
+    UnknownInstance,
+)
 from ..pdk.proxy import root_class
 from .events import Events, new_events
 from .failures import log_failure, plugin_log
@@ -91,6 +98,11 @@ class Forward(Protocol):
 def no_event_text(event_id: object) -> str:
     """What Kong gets to read of a step that nobody waits for."""
     return f"no event {event_id} is waiting for a step (here or any more)"
+
+
+def _exit(request: Request, status: int, body: str) -> bytes:
+    """The answer to an event that does not begin, and whose request goes no further."""
+    return encode_call(request.msgid, 0, "kong.response.exit", (status, body, FAILURE_HEADERS))
 
 
 def _describe_to_others(instance: Instance) -> dict[str, Any]:
@@ -257,6 +269,8 @@ class Service:
         """The answer to an event that cannot begin."""
         if isinstance(instance, Exception):
             log_failure(instance, "instance %s cannot be had", request.target)
+            if self._is_closed(None, request.value):
+                return _exit(request, FAILURE_STATUS, FAILURE_BODY)
             return encode_error(request.msgid, error_text(instance))
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
@@ -266,6 +280,8 @@ class Service:
 
     def _event_failed(self, event: Event, exc: BaseException) -> str:
         """Close the request of a handler that has raised; returns the text of its last answer."""
+        if self.events.running is not None:
+            self.events.running.pop(event.id, None)  # it is about to be answered
         event.expired = False  # what follows may make PDK calls
         self._close_request(event, exc)
         return f"plugin {event.instance.plugin.name}: {event.phase} raised {error_text(exc)}"
@@ -285,14 +301,16 @@ class Service:
         if event.over or not self._is_closed(instance.plugin, event.phase):
             return  # Kong logs the error that is its answer
         line = f"{event.phase} failed, the request is refused: {error_text(exc)}"
-        for function, args in (
-            ("kong.log.err", (line,)),
-            ("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS)),
-        ):
+        refuse = ("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS))
+        for function, args in (("kong.log.err", (line,)), refuse, refuse):
             try:
                 event.call(function, args)
             except PDKException:
                 pass  # Kong does not take the line: the request is refused all the same
+            except HandlerTimeout:
+                # The loop was about to look at this event, and has kept a call from being sent, or
+                # from returning: the request is refused all the same, or that was its doing.
+                event.expired = False
             except HandlerExit:
                 return  # sent, or Kong is not there any more
             except BaseException:  # a gevent.Timeout that the handler has left behind, say
@@ -300,9 +318,10 @@ class Service:
                     return
                 # Else its step has come all the same, and the next call can be made.
 
-    def _is_closed(self, plugin: Plugin, phase: object) -> bool:
-        """Whether a request is refused if this plugin fails in this phase."""
-        return phase in CLOSABLE and (plugin.on_error or self._on_error) == "closed"
+    def _is_closed(self, plugin: Optional[Plugin], phase: object) -> bool:
+        """Whether a request is refused if this plugin, or an unknown one, fails in this phase."""
+        policy = (plugin.on_error if plugin is not None else "") or self._on_error
+        return isinstance(phase, str) and phase in CLOSABLE and policy == "closed"
 
     def refuse_expired(self, event: Event) -> bytes:
         """The answer in place of a handler that has had its time and is not at a PDK call."""
@@ -316,10 +335,9 @@ class Service:
 
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
-        instance = None
         if request.kind == _wire.HANDLE_EVENT:
+            # Unknown here: Kong has it of the server before this one, or from another worker.
             instance = self.instances.by_id.get(request.target)
-        if instance is not None and self._is_closed(instance.plugin, request.value):
-            exit_args = (BUSY_STATUS, BUSY_BODY, FAILURE_HEADERS)
-            return encode_call(request.msgid, 0, "kong.response.exit", exit_args)
+            if self._is_closed(None if instance is None else instance.plugin, request.value):
+                return _exit(request, BUSY_STATUS, BUSY_BODY)
         return encode_error(request.msgid, "the plugin server has too much to do (--max-events)")

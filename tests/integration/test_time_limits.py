@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from failures import BODY
-from kongwire import RemoteError
+from kongwire import RemoteError, Turn
 from servers import SERVER, Flavour, Start, run_command, wait_until
 
 FAILURE_ARGS = [500, BODY, {"Content-Type": "application/json; charset=utf-8"}]
@@ -120,6 +120,76 @@ def test_a_handler_that_waits_for_kong_has_its_time_too(start: Start, tmp_path: 
         turn = connection.step(turn.event_id)
         assert (turn.function, turn.args) == ("kong.response.exit", FAILURE_ARGS)
         assert lines(path) == ["HandlerTimeout"]
+
+
+def refused(turn: Turn) -> bool:
+    return (turn.function, turn.args) == ("kong.response.exit", FAILURE_ARGS)
+
+
+@pytest.mark.modes("gevent")
+def test_the_handler_is_interrupted_and_not_its_thread(start: Start) -> None:
+    server = start("--handler-timeout", "1")
+    source = """
+import threading, time
+def access(self, kong):
+    caller = threading.Thread(target=kong.request.get_method)
+    caller.start()
+    caller.join()
+    time.sleep(30)
+"""
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(source))
+        assert refused(connection.step(turn.event_id, "GET"))
+        server.wait_log("access raised HandlerTimeout")
+
+
+def test_a_handler_whose_thread_is_in_a_pdk_call(start: Start) -> None:
+    """The thread has the error, and nobody tells the handler: its request is closed anyway."""
+    server = start("--handler-timeout", "1")
+    source = """
+import threading, time
+def call(kong):
+    try:
+        kong.request.get_method()
+    except BaseException:
+        pass
+def access(self, kong):
+    threading.Thread(target=call, args=(kong,)).start()
+    time.sleep(5)
+"""
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(source))
+        time.sleep(2.2)  # its time is over
+        assert refused(connection.step(turn.event_id, "GET"))
+
+
+def test_a_handler_that_catches_its_end(start: Start) -> None:
+    server = start("--handler-timeout", "1")
+    source = """
+def access(self, kong):
+    try:
+        while True:
+            kong.request.get_method()
+    except:
+        pass
+"""
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(source))
+        while turn.function == "kong.request.get_method":
+            time.sleep(0.05)  # most of the time is in a call
+            turn = connection.step(turn.event_id, "GET")
+        if turn.function == "kong.log.err":
+            turn = connection.step(turn.event_id)
+        assert refused(turn)
+
+
+def test_a_failed_handler_has_all_the_time_to_refuse_its_request(start: Start) -> None:
+    server = start("--handler-timeout", "1")
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author("def access(self, kong): 1 / 0\n"))
+        assert turn.function == "kong.log.err"
+        time.sleep(2.2)
+        assert refused(connection.step(turn.event_id))
 
 
 @pytest.mark.parametrize("call", ["kong.request.get_method()", "pass", "raise ValueError",

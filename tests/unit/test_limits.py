@@ -40,8 +40,8 @@ class Mode:
         raise EventAbandoned("too late")
 
 
-def new_event(codec: ModuleType, mode: Mode, **limits: Any) -> Any:
-    return codec.Event(codec.Events(1, **limits), None, "access", None, 1, mode, None)
+def new_event(codec: ModuleType, mode: Mode, connection: Any = None, **limits: Any) -> Any:
+    return codec.Event(codec.Events(1, **limits), None, "access", connection, 1, mode, None)
 
 
 def test_when_a_request_was_read(codec: ModuleType) -> None:
@@ -77,25 +77,27 @@ def test_no_answer_is_late_without_a_limit(codec: ModuleType) -> None:
 
 def test_a_handler_that_has_had_its_time(codec: ModuleType) -> None:
     mode = Mode(codec)
-    event = new_event(codec, mode)
-    assert event.expire(), "it was at no call, so this has ended it"
+    event = new_event(codec, mode, connection := object())
+    assert event.expire() is connection, "it was at no call, so this has ended it"
+    assert event.connection is None, "its thread must not use it any more"
     assert event.over and event.expired
     for _ in range(2):
         with pytest.raises(HandlerTimeout):
             event.call("kong.request.get_method", ())
     assert mode.calls == 0
     assert not event.end()
-    assert not event.expire(), "it is over already"
+    assert event.expire() is None, "it is over already"
 
 
 def test_a_handler_that_has_had_its_time_in_a_call(codec: ModuleType) -> None:
     ended = []
     mode = Mode(codec, lambda event: ended.append(event.expire()))
-    event = new_event(codec, mode)
+    event = new_event(codec, mode, connection := object())
     with pytest.raises(HandlerTimeout):
         event.call("kong.request.get_method", ())
-    assert ended == [False]
+    assert ended == [None] and event.connection is connection
     assert not event.over, "its request can still be closed"
+    assert event.expire() is connection, "also by the next look at it"
 
 
 @pytest.mark.parametrize("track", [True, False])

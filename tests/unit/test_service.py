@@ -14,6 +14,7 @@ from kong_pdk import _wire
 from kong_pdk._codec import Request
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import KongPDKError, PDKException, RPCError, UnknownInstance
+from kong_pdk.runtime.instances import Instances
 from kong_pdk.runtime.plugins import define_plugin
 from kong_pdk.runtime.service import Service, error_text
 
@@ -233,6 +234,43 @@ def test_a_constructors_traceback_is_logged_here(
         ask("plugin.StartInstance", {"Name": "one", "Config": '{"error": "it"}'})
     (record,) = caplog.records
     assert record.exc_info is not None and record.exc_info[1] is errors["it"]
+
+
+# --- events of instances that cannot be had -------------------------------------------------------
+
+
+def turn_of(reply: bytes) -> Any:
+    """What an answer tells Kong to call; its error if it is one."""
+    _, _, error, result = msgpack.unpackb(reply)
+    return error or (result["Data"]["Method"], result["Data"]["Args"][0])
+
+
+@pytest.mark.parametrize(("phase", "refused"), [("access", True), ("log", False)])
+def test_a_busy_server_lets_no_request_of_an_unknown_instance_through(
+    service: Service, phase: str, refused: bool
+) -> None:
+    """As after a restart, or in a worker that has not met it: Kong ignores a mere error."""
+    answer = turn_of(service.refuse_busy(Request(_wire.HANDLE_EVENT, 77, 5, phase)))
+    if refused:
+        assert answer == ("kong.response.exit", 503)
+    else:
+        assert "--max-events" in answer
+
+
+@pytest.mark.parametrize("policy", ["closed", "open"])
+def test_an_instance_that_cannot_be_asked_for(policy: str) -> None:
+    class Cut(Instances):
+        def find_elsewhere(self, instance_id: int) -> Any:
+            raise RPCError("the server's main process does not answer")
+
+    config = ServerConfig(on_error=policy)
+    service = Service({}, config, Cut({}, config))
+    reply, event = service.run_event(Request(_wire.HANDLE_EVENT, 77, 5, "access"), None, None, None)
+    assert event is None
+    if policy == "closed":
+        assert turn_of(reply) == ("kong.response.exit", 500)
+    else:
+        assert "does not answer" in turn_of(reply)
 
 
 # --- the phrase that makes Kong start instances anew ----------------------------------------------
