@@ -20,6 +20,9 @@ DEFAULT_MODE = 0o770
 #: How often a socket is put in its place that somebody else puts one in too.
 PLACE_TRIES = 5
 
+#: A socket's name for a moment, where its own is too long.
+SHORT_NAME = "s"
+
 #: What tells one file from all others: device and inode.
 Identity = tuple[int, int]
 
@@ -153,9 +156,11 @@ def _bind(sock: socket.socket, folder: _Folder, path: str, permissions: Permissi
     """Make the socket's file in the folder, with its permissions."""
     name = os.path.basename(path)
     where = os.path.join(folder.path, name)
-    if len(os.fsencode(where)) > MAX_SOCKET_PATH:  # the path itself is not
-        where = f"/proc/self/fd/{folder.fd}/{name}"
-    sock.bind(where)
+    if len(os.fsencode(where)) <= MAX_SOCKET_PATH:
+        sock.bind(where)
+    else:  # the path itself is not too long, but may be nearly all name
+        sock.bind(f"/proc/self/fd/{folder.fd}/{SHORT_NAME}")
+        os.rename(SHORT_NAME, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
     status = os.stat(name, dir_fd=folder.fd, follow_symlinks=False)
     mode = permissions.mode
     if mode is None:

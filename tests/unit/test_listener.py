@@ -387,8 +387,15 @@ def test_a_file_system_without_links_to_sockets(
     one.close()
 
 
-def test_the_longest_path(folder: Path) -> None:
-    path = str(folder / ("x" * (MAX_SOCKET_PATH - len(str(folder)) - 1)))
+@pytest.mark.parametrize("deep", [0, 80], ids=["long name", "long folder"])
+def test_the_longest_path(folder: Path, monkeypatch: pytest.MonkeyPatch, deep: int) -> None:
+    if deep:
+        folder = folder / ("d" * (deep - len(str(folder)) - 1))
+        folder.mkdir()
+        path = str(folder / ("x" * (MAX_SOCKET_PATH - deep - 1)))
+    else:  # without its folder it is still too long for some paths that stand for that
+        monkeypatch.chdir(folder)
+        path = "x" * MAX_SOCKET_PATH
     one = Listener(path, 16, Permissions(0o600))
     assert can_connect(path) and permissions_of(path) == 0o600
     one.close()
