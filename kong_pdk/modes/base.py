@@ -170,6 +170,10 @@ class BaseMode(abc.ABC):
                 self.config.max_events,
             )
         self._shed += 1
+        if connection.pending and self.takes_connections:
+            # Its next request would be refused from within this call, and so on. Not as Kong does.
+            self.lose(connection, ConnectionClosed("the peer does not wait for its replies"))
+            return
         self.answer_now(connection, self.service.refuse_busy(request))
 
     def _stop_shedding(self) -> None:

@@ -66,7 +66,8 @@ class Mode(BaseMode):
         self._runners: set[Runner] = set()
         self._started = 0
         self._queue: collections.deque[tuple[Connection, Request]] = collections.deque()
-        self._room = max(0, config.max_events - config.threads)
+        self._most = min(config.threads, config.max_events)
+        self._room = config.max_events - self._most
         # Idle threads: those without a connection, and those that linger on one, longest first.
         # Whoever pops a thread may give it work; a dict lets only one do so.
         self._free: dict[Runner, bool] = {}
@@ -157,7 +158,7 @@ class Mode(BaseMode):
         The first one must be had: without any, nobody would ever look into the queue.
         """
         with self._lock:
-            if len(self._runners) >= self.config.threads:
+            if len(self._runners) >= self._most:
                 return None
             runner = Runner(self, self._started)
             try:

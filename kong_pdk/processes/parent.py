@@ -235,7 +235,8 @@ class Parent:
     def _note_full(self) -> None:
         """Say so, once, when no worker may have more connections."""
         most = self._config.max_connections
-        full = all(len(one.connections) >= most for one in self._crew if one.ready)
+        ready = [one for one in self._crew if one.ready]  # none: all of them have died
+        full = bool(ready) and all(len(one.connections) >= most for one in ready)
         if full and not self._full:
             logger.error(
                 "%d connections are open in each worker, which is the limit (--max-connections)",
@@ -253,7 +254,7 @@ class Parent:
                 if one.ready
                 and not one.is_congested
                 and now >= one.rests_until
-                and len(one.connections) < self._config.max_connections
+                and (self.stopping or len(one.connections) < self._config.max_connections)
             ),
             key=lambda one: (len(one.connections), (one.index - self._next) % size),
             default=None,

@@ -79,6 +79,7 @@ class Loop:
         self.stopping = False
         self._ticks, self._due = 0, time.monotonic() + TICK
         self._accepting = False
+        self._serving = False  # the sockets are open, and connections wait there
         self._quiet = 0  # looks in a row at which nothing was being answered
         # No eventfd: signal.set_wakeup_fd writes single bytes.
         self._wake_fd, self.signal_fd = os.pipe()
@@ -150,6 +151,7 @@ class Loop:
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
         if mode.takes_connections:
             self._selector.register(self._poller, selectors.EVENT_READ, self._read_parked)
+        self._serving = True
         self._set_accepting(True)
 
     def fileno(self) -> int:
@@ -244,7 +246,8 @@ class Loop:
     def _close_listeners(self) -> None:
         """Take what the kernel has accepted already, and nothing after it."""
         self._door.remove_paths()
-        if self._accepting:
+        if self._serving:  # at the bound of connections too: Kong waits for an answer on these
+            self._serving = False
             for listener in self._door.listeners:
                 self._accept(listener, all_of_them=True)
         self._set_accepting(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Optional
 
 import pytest
 from kongwire import Connection, Kong, RemoteError, pack
@@ -30,10 +31,13 @@ BUSY = [
 
 
 @pytest.mark.one_process
-@pytest.mark.parametrize("phase", ["access", "log"])
-def test_too_many_events(start: Start, flavour: Flavour, tmp_path: Path, phase: str) -> None:
-    threads = () if flavour.mode == "gevent" else ("--threads", "2")
-    server = start("--max-events", "6", *threads)
+@pytest.mark.parametrize(("phase", "threads"), [("access", 2), ("log", 2), ("access", None)])
+def test_too_many_events(
+    start: Start, flavour: Flavour, tmp_path: Path, phase: str, threads: Optional[int]
+) -> None:
+    limited = flavour.mode != "gevent" and threads is not None
+    # Else as many as by default: more than there may be events.
+    server = start("--max-events", "6", *(("--threads", str(threads)) if limited else ()))
     path = tmp_path / "go"
     with server.kong() as kong, contextlib.ExitStack() as stack:
         instance = kong.start_author(HOLDS, path=str(path))
@@ -47,6 +51,27 @@ def test_too_many_events(start: Start, flavour: Flavour, tmp_path: Path, phase: 
             assert one.turn(msgid).is_return, "those that were taken are run"
         wait_until(lambda: not is_refused(kong, instance, phase), "events to be taken again")
         server.wait_log("events are taken again")
+
+
+@pytest.mark.one_process
+@pytest.mark.modes("threads", "processes")
+def test_a_peer_that_does_not_wait_to_be_refused(start: Start, tmp_path: Path) -> None:
+    server = start("--max-events", "2", "--threads", "2")
+    path = tmp_path / "go"
+    with server.kong() as kong, contextlib.ExitStack() as stack:
+        instance = kong.start_author(HOLDS, path=str(path))
+        held = [stack.enter_context(kong.connect()) for _ in range(2)]
+        sent = [one.send_event(instance) for one in held]
+        wait_until(lambda: is_refused(kong, instance, "access"), "an event to be refused")
+        event = pack([0, 1, "plugin.HandleEvent", [{"InstanceId": instance, "EventName": "log"}]])
+        with kong.connect() as connection:
+            with contextlib.suppress(ConnectionError):  # closed before all of it is sent
+                connection.send_raw(event * 2000)
+            wait_until(connection.is_closed_by_server, "the connection to be closed")
+        path.touch()
+        for one, msgid in zip(held, sent):
+            assert one.turn(msgid).is_return
+    assert "Traceback" not in server.log
 
 
 def is_refused(kong: Kong, instance: int, phase: str) -> bool:
@@ -78,6 +103,22 @@ def test_too_many_connections(start: Start) -> None:
         assert not late.has_data()
         open_ones.pop().close()
         assert late.result(msgid) == ["author", "hello"], "it has only waited"
+    for one in open_ones:
+        one.close()
+
+
+def test_connections_that_wait_when_the_server_stops(start: Start) -> None:
+    server = start("--max-connections", "3")
+    open_ones = []
+    for _ in range(3 * max(1, len(server.workers()))):
+        open_ones.append(Connection(server.paths[0]))
+        assert open_ones[-1].call("plugin.GetPluginNames") == ["author", "hello"]
+    with Connection(server.paths[0]) as late:
+        msgid = late.request("plugin.GetPluginNames")
+        server.wait_log("which is the limit (--max-connections)")
+        server.stop()
+        assert late.result(msgid) == ["author", "hello"]
+    assert "still running" not in server.log and "killed" not in server.log
     for one in open_ones:
         one.close()
 
