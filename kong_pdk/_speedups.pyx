@@ -1496,6 +1496,7 @@ cdef class Event:
         self.began = self.at = kp_now()
         return 0
 
+    @cython.nonecheck(True)  # one that has never been initialised has no events
     cpdef object call(self, str function, tuple args):
         """Have Kong run a PDK function."""
         cdef Request step
@@ -1614,8 +1615,9 @@ cdef class Child:
             return self
         if self.kind is None:
             raise TypeError("a Child that has never been initialised")
-        cdef Namespace child = <Namespace>kp_new(self.kind, EMPTY)
-        child._caller = instance._caller
+        child = kp_new(self.kind, EMPTY)
+        if isinstance(child, Namespace):  # a __new__ of its own may return anything
+            (<Namespace>child)._caller = instance._caller
         return child
 
     def __set__(self, Namespace instance, value):
@@ -1792,6 +1794,7 @@ cdef class Function:
                     return False
         return True
 
+    @cython.boundscheck(True)  # a stand-in may return any tuple
     cpdef object invoke(self, object caller, tuple args, dict kwargs):
         """Check a call and have it made."""
         cdef bint checks = True

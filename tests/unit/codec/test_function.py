@@ -283,9 +283,29 @@ def test_what_was_never_initialised(codec: ModuleType) -> None:
         lambda: method.__doc__,
         lambda: method.__signature__,
         lambda: child.__get__(codec.Namespace(None), None),
+        lambda: codec.Event.__new__(codec.Event).call("kong.log", ()),
     ):
         with pytest.raises((AttributeError, TypeError)):
             use()
+
+
+def test_a_namespace_whose_class_makes_something_else(codec: ModuleType) -> None:
+    other = object()
+    kind = type("Odd", (codec.Namespace,), {"__new__": lambda cls, *_: other})
+    root = type("Root", (codec.Namespace,), {"odd": codec.Child(kind)})
+    assert root(None).odd is other
+
+
+def test_a_caller_that_returns_an_odd_tuple(codec: ModuleType) -> None:
+    class Odd:
+        def call(self, function: str, args: tuple[Any, ...]) -> Any:
+            return ()
+
+    function = codec.Function(
+        "kong.some.function", frozenset(("access",)), (), 0, -1, False, _kinds.MAP, None, None, SPEC
+    )
+    with pytest.raises(IndexError):
+        function.invoke(Odd(), (), {})
 
 
 # --- memory ---------------------------------------------------------------------------------------
