@@ -1711,7 +1711,7 @@ cdef class Function:
         self.name = name
         self.phases = phases
         self.least = least
-        self.most = len(parameters)
+        self.most = 0  # until it is known what each of them takes
         self.level = level
         self.variadic = variadic
         self.result = result
@@ -1725,6 +1725,7 @@ cdef class Function:
             self.high[index] = INFINITY if high is None else high
             self.holds[index] = holds
             self.texts.append(texts)
+        self.most = len(parameters)
 
     def __get__(self, instance, owner):
         if instance is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import inspect
 import sys
@@ -287,6 +288,16 @@ def test_what_was_never_initialised(codec: ModuleType) -> None:
     ):
         with pytest.raises((AttributeError, TypeError)):
             use()
+
+
+def test_what_was_initialised_in_part(codec: ModuleType) -> None:
+    function = make(codec, *[_kinds.STR] * 8)
+    settings = ("x", frozenset(("access",)), ((_kinds.STR, None, None, None, 0), *[(1,)] * 7))
+    with pytest.raises(ValueError, match="unpack"):
+        function.__init__(*settings, 0, -1, False, _kinds.AS_IT_IS, None, None, SPEC)
+        function.fits(("x",) * 8)
+    with contextlib.suppress(ValueError):
+        assert function.fits(("x",) * 8) is False
 
 
 def test_a_namespace_whose_class_makes_something_else(codec: ModuleType) -> None:
