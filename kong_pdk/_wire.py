@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import numbers
 from collections.abc import Mapping
-from typing import Any, Union, cast
+from typing import Any, Callable, Optional, Union, cast
 
 import msgpack
 
@@ -167,10 +167,14 @@ def decode_request(data: Union[bytes, bytearray, memoryview]) -> tuple[int, int,
     return CALL, msgid, method, params
 
 
-def new_packer() -> msgpack.Packer:
-    """A packer with the settings of the wire: ``str`` as str, ``bytes`` as bin."""
+def new_packer(default: Optional[Callable[[Any], Any]] = None) -> msgpack.Packer:
+    """A packer with the settings of the wire: ``str`` as str, ``bytes`` as bin.
+
+    Args:
+        default: is asked what to pack in place of a value that MessagePack cannot carry.
+    """
     return msgpack.Packer(
-        use_bin_type=True, unicode_errors=ERRORS, autoreset=True, default=_plain_form
+        use_bin_type=True, unicode_errors=ERRORS, autoreset=True, default=default or _plain_form
     )
 
 
@@ -201,7 +205,29 @@ def pack_value(value: Any) -> bytes:
     kind = type(value)
     if kind in _PLAIN or ((kind is str or kind is bytes) and len(value) <= _SMALL):
         return cast(bytes, _pack_plain(value))
-    return cast(bytes, new_packer().pack(value))
+    others = False
+
+    def plain_form(value: Any) -> Any:
+        nonlocal others
+        others = True
+        return _plain_form(value)
+
+    data = cast(bytes, new_packer(plain_form).pack(value))
+    # Other code has run meanwhile, and a list's length was written before its items.
+    if others and not _is_one_value(data):
+        raise ValueError("it was changed while it was read")
+    return data
+
+
+def _is_one_value(data: bytes) -> bool:
+    """Whether these bytes are one MessagePack value and nothing else."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(data))
+    unpacker.feed(data)
+    try:
+        unpacker.skip()
+    except Exception:  # there is less, or something else
+        return False
+    return bool(unpacker.tell() == len(data))
 
 
 def pack_arguments(function: str, args: tuple[Any, ...]) -> bytes:

@@ -280,6 +280,21 @@ def test_the_error_says_what_can_be_sent(codec: Any) -> None:
         codec.encode_call(1, 2, "kong.f", ({1},))
 
 
+@pytest.mark.parametrize("change", ["append", "pop"])
+def test_a_list_that_changes_while_it_is_read(codec: Any, change: str) -> None:
+    """As another thread may do: what goes out must not break the connection."""
+    values: list[Any] = []
+
+    class Changing(collections.UserDict[str, Any]):
+        def __iter__(self) -> Any:
+            values.append(1) if change == "append" else values.pop()
+            return super().__iter__()
+
+    values[:] = [1, Changing(a=1), 2]
+    with pytest.raises(ArgumentError, match="it was changed while it was read"):
+        codec.encode_call(1, 2, "kong.x", (values,))
+
+
 def test_the_next_call_after_an_error(codec: Any) -> None:
     with pytest.raises(ArgumentError):
         codec.encode_call(1, 2, "kong.f", ("x" * 2000, {1}))
