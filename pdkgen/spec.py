@@ -30,6 +30,7 @@ call has ``unreachable``, the reason, and nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,30 +195,54 @@ def load(folder: Path = FOLDER) -> Spec:
                 records = [_record(name, entry) for name, entry in content.items()]
             else:
                 modules.append(_module(path.stem, content))
-        except (tomllib.TOMLDecodeError, SpecError, TypeError) as exc:
+        except KeyError as exc:
+            raise SpecError(f"{path.name}: {exc} is missing") from exc
+        except (ValueError, SpecError, TypeError) as exc:  # not TOML, not UTF-8
             raise SpecError(f"{path.name}: {exc}") from exc
     return Spec(tuple(modules), tuple(records))
 
 
+#: What a value of TOML must be, by the annotation of the attribute that it becomes.
+_TYPES = {"str": str, "bool": bool, "Optional[int]": int, "tuple[str, ...]": list}
+
+
+def _checked(kind: type, entry: Any, where: str) -> dict[str, Any]:
+    """An entry for a dataclass, each of whose values has the right type."""
+    if not isinstance(entry, dict):
+        raise SpecError(f"{where} must be a table, got {entry!r}")
+    for one in dataclasses.fields(kind):
+        wanted = None if one.name == "phases" else _TYPES.get(str(one.type))  # which may be "all"
+        if wanted and one.name in entry and type(entry[one.name]) is not wanted:
+            raise SpecError(
+                f"{where}: {one.name} must be of type {wanted.__name__}, got {entry[one.name]!r}"
+            )
+    return entry
+
+
 def _record(name: str, entry: dict[str, Any]) -> Record:
-    fields = tuple(Field(**one) for one in entry.pop("fields"))
+    entry = _checked(Record, entry, name)
+    if "fields" not in entry:
+        raise SpecError(f"{name}: fields is missing")
+    fields = tuple(Field(**_checked(Field, one, f"{name}: a field")) for one in entry.pop("fields"))
     return Record(name=name, fields=fields, **_texts(entry))
 
 
 def _module(stem: str, content: dict[str, Any]) -> Module:
-    head = _texts(content.pop("module"))
+    head = _texts(_checked(Module, content.pop("module"), "module"))
     if head.get("name") != stem:
         raise SpecError(f"its module is called {head.get('name')!r}")
     functions, unreachable = [], {}
     for name, entry in content.items():
-        if "unreachable" in entry:
-            unreachable[name] = entry["unreachable"]
+        if "unreachable" in _checked(Function, entry, name):
+            unreachable[name] = str(entry["unreachable"])
             if len(entry) > 1:
                 raise SpecError(f"{name}: what cannot be called has nothing but the reason")
             continue
         try:
             functions.append(_function(name, entry, stem))
-        except (TypeError, KeyError) as exc:
+        except KeyError as exc:
+            raise SpecError(f"{name}: {exc} is missing") from exc
+        except TypeError as exc:
             raise SpecError(f"{name}: {exc}") from exc
     return Module(
         name=stem,
@@ -242,6 +267,8 @@ def _function(name: str, entry: dict[str, Any], stem: str) -> Function:
     if not phases or not set(phases) <= set(PHASES):
         raise SpecError(f"{name}: phases must be some of {', '.join(PHASES)}, or all")
     params = tuple(_parameter(name, one) for one in entry.pop("params", ()))
+    if len({one.name for one in params}) < len(params):
+        raise SpecError(f"{name}: two parameters have the same name")
     function = Function(name=name, phases=phases, params=params, **entry)
     optional = False
     for parameter in params:
@@ -263,6 +290,6 @@ def _function(name: str, entry: dict[str, Any], stem: str) -> Function:
 
 
 def _parameter(function: str, entry: dict[str, Any]) -> Parameter:
-    if entry.get("type") not in KINDS:
+    if _checked(Parameter, entry, f"{function}: a parameter").get("type") not in KINDS:
         raise SpecError(f"{function}: there is no type {entry.get('type')!r}")
     return Parameter(**{**entry, "choices": tuple(entry.get("choices", ()))})
