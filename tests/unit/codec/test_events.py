@@ -513,13 +513,14 @@ def test_the_last_event_on_a_closing_instance_tells(bench: Bench, error: Any) ->
     left: list[tuple[Any, int]] = []
 
     def handler(event: Any) -> None:
-        if not inner:
-            inner.append(run(bench, one))  # another event, which begins before it is closed
+        if not begun:
+            begun.append(event)
+            run(bench, one)  # another event, which begins before it is closed
             event.instance.closing = True
         if error is not None:
             raise error
 
-    inner: list[Any] = []
+    begun: list[Any] = []
     instance = instance_of(bench, handler)
     one = dispatcher(bench, {8: instance}, left=lambda each: left.append((each, each.running)))
     run(bench, one)
