@@ -59,6 +59,7 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run what the command line says; 1 if something was found."""
     options = arguments()
+    codecs.allow_depth()
     if len(codecs.codecs()) == 1:
         print("there is no compiled codec to compare with", file=sys.stderr)
         return 1

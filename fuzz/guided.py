@@ -23,6 +23,7 @@ def main() -> None:
     """Begin with the golden frames and what earlier runs have found."""
     if len(sys.argv) < 2 or sys.argv[1] not in codecs.TARGETS:
         sys.exit(f"which target? one of {', '.join(codecs.TARGETS)}")
+    codecs.allow_depth()
     target: Any = codecs.TARGETS[sys.argv[1]]()
     folder = CORPUS / target.name
     folder.mkdir(parents=True, exist_ok=True)

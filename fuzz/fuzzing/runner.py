@@ -66,12 +66,13 @@ def batch(target: Any, job: Job, number: int) -> Any:
 
 
 def work(job: Job, progress: Any) -> None:
-    """Run a job in this process.
+    """Run a job in this process, which is there for nothing else.
 
     Args:
         job: what to do.
         progress: shared with the parent: number of the batch, inputs tried.
     """
+    codecs.allow_depth()
     target = TARGETS[job.target]()
     number, tried = job.first, 0
     try:
