@@ -26,7 +26,7 @@ from .values import Reader
 
 
 def allow_depth() -> None:
-    """Let Python recurse as deep as inputs nest, 1,010 levels; for processes that do nothing else."""
+    """Let Python recurse as deep as inputs nest; for processes that do nothing else."""
     sys.setrecursionlimit(20_000)
 
 
