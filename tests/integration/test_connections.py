@@ -103,7 +103,7 @@ def test_ten_thousand_connections_opened_and_closed(kong: Kong, server: Server) 
         sockets, threads = rest(server, kong, crowd.quiet)
         crowd.run(COUNT)
         wait_until(lambda: server.sockets() <= sockets, "all connections are closed")
-        assert server.threads() <= 2 * threads
+        assert server.threads() <= 2 * threads + 64  # as many as were at work at once; not COUNT
         run = kong.run_event(crowd.calls, answers={"kong.request.get_header": "y"})
         assert run.calls[-1] == ("kong.log", ["y"])
 

