@@ -221,29 +221,34 @@ class Runner:
     def run(self, index: int, exchange: Exchange, answer: Response, **config: str) -> list[str]:
         """Run an example in a request, and return what was wrong with that."""
         example = ALL[index]
-        info = PluginInfo("reference", "1.0.0", 1, PHASES)
-        client = PluginClient(self.socket, info, json.dumps({**config, "example": index}))
-        asyncio.run(asyncio.wait_for(self._life(client, example.phase, exchange, answer), LIMIT))
-        return problems(example, exchange, client.failures)
+        settings = json.dumps({**config, "example": index})
+        life = self._life(settings, example.phase, exchange, answer)
+        return problems(example, exchange, asyncio.run(life))
 
-    async def _life(
-        self, client: PluginClient, phase: str, exchange: Exchange, answer: Response
-    ) -> None:
+    async def _life(self, settings: str, phase: str, exchange: Exchange, answer: Response) -> int:
+        """Run the phase of a request; returns how often the server has failed."""
+        info = PluginInfo("reference", "1.0.0", 1, PHASES)
+        client = PluginClient(self.socket, info, settings)  # Python 3.9 wants a running loop here
+
         async def upstream(request: ServiceRequest, buffered: bool) -> Response:
             return answer
 
         async def send(response: Response) -> None:
             pass
 
-        try:
+        async def live() -> None:
             if phase in ("certificate", "preread"):  # before there is an HTTP request
                 exchange.phase, exchange.tls = phase, phase == "certificate"
                 exchange.runs.append(PhaseRun(phase))
                 await client.run_phase(exchange, phase)
             else:
                 await drive(exchange, (phase,), client.run_phase, upstream, send)
+
+        try:
+            await asyncio.wait_for(live(), LIMIT)
         finally:
             client.close()
+        return client.failures
 
 
 def problems(example: Example, exchange: Exchange, failures: int) -> list[str]:
