@@ -75,6 +75,8 @@ def measure(quick: bool) -> dict[str, dict[str, float]]:
     kinds = roots()
     count, rounds = (10, 1) if quick else (20_000, 15)
     for name, case in CASES.items():
+        if name == "keywords" and "call" in kinds:
+            continue  # the published package has none
         best = dict.fromkeys(kinds, float("inf"))
         for _ in range(rounds):
             for variant, kong in kinds.items():
