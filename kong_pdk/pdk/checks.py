@@ -140,10 +140,10 @@ def _accept(spec: FunctionSpec, parameter: Parameter, value: Any) -> Any:
     value = _plain(value)
     if value is None and parameter.optional:
         return None
-    accepted, problem = _KINDS[parameter.kind](value)
-    if problem is not None:
-        where = f"{spec.name}: {parameter.name}"
-        raise ArgumentError(f"{where} must be {problem}, got {_shown(value)}{_advice(value)}")
+    accepted = _KINDS[parameter.kind](value)
+    if type(accepted) is _Unfit:
+        where, wanted = f"{spec.name}: {parameter.name}", KINDS[parameter.kind][2] + accepted.detail
+        raise ArgumentError(f"{where} must be {wanted}, got {_shown(value)}{_advice(value)}")
     if parameter.low is not None or parameter.high is not None:
         _check_bounds(spec, parameter, accepted)
     if parameter.limited:
@@ -193,8 +193,13 @@ def _check_bounds(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
     raise ArgumentValueError(f"{spec.name}: {parameter.name} must be {wanted}, got {given}")
 
 
+def _text_of(value: Any) -> str:
+    """What a string or bytes say."""
+    return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+
+
 def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
-    text = value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+    text = _text_of(value)
     where = f"{spec.name}: {parameter.name}"
     if parameter.begins and not text.startswith(parameter.begins):
         raise ArgumentValueError(f"{where} must begin with {parameter.begins}, got {_shown(text)}")
@@ -209,134 +214,124 @@ def _check_text(spec: FunctionSpec, parameter: Parameter, value: Any) -> None:
         raise ArgumentValueError(f"{where} must be one of {choices}, got {_shown_word(text)}{hint}")
 
 
-# Each takes a value of a type that is not plainly right; it returns the value to send, and None or
-# what was wanted.
-Result = tuple[Any, Optional[str]]
+class _Unfit:
+    """What a converter returns for a value that Kong does not take.
+
+    Args:
+        detail: what else to say than that the kind of the parameter is wanted.
+    """
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+
+
+_UNFIT = _Unfit()
+
+# Converters take a value of a type that is not plainly right, and return the value to send.
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, (str, bytes, bytearray))
 
 
-def _string(value: Any) -> Result:
-    return (value, None) if _is_text(value) else (value, KINDS["string"][2])
+def _string(value: Any) -> Any:
+    return value if _is_text(value) else _UNFIT
 
 
-def _number(value: Any) -> Result:
+def _number(value: Any) -> Any:
     if isinstance(value, (bool, str)) or not isinstance(value, numbers.Real):
-        return value, KINDS["number"][2]
+        return _UNFIT
     try:
-        return (int(value) if isinstance(value, numbers.Integral) else float(value)), None
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     except (TypeError, ValueError, OverflowError):  # a fraction may be too large for a float
-        return value, KINDS["number"][2]
+        return _UNFIT
 
 
-def _integer(value: Any) -> Result:
-    number, problem = _number(value)
-    if problem is None and (type(number) is int or number.is_integer()):
-        return int(number), None
-    return value, KINDS["integer"][2]
+def _integer(value: Any) -> Any:
+    number = _number(value)
+    if type(number) is int or (type(number) is float and number.is_integer()):
+        return int(number)
+    return _UNFIT
 
 
-def _boolean(value: Any) -> Result:
-    return (value, None) if type(value) is bool else (value, KINDS["boolean"][2])
+def _boolean(value: Any) -> Any:
+    return value if type(value) is bool else _UNFIT
 
 
-def _flag(value: Any) -> Result:
+def _flag(value: Any) -> Any:
     try:
-        return bool(value), None
+        return bool(value)
     except (TypeError, ValueError):  # an array of numbers may be neither true nor false
-        return value, KINDS["flag"][2]
+        return _UNFIT
 
 
-def _key(value: Any) -> Result:
-    if type(value) is bool or _is_text(value):
-        return value, None
-    return _number(value)[0], _number(value)[1] and KINDS["key"][2]
+def _scalar(value: Any) -> Any:
+    return value if type(value) is bool or _is_text(value) else _number(value)
 
 
-def _table(value: Any) -> Result:
+def _table(value: Any) -> Any:
     if isinstance(value, (dict, list, tuple)):
-        return value, None
-    if isinstance(value, Mapping):
-        return dict(value), None
-    return value, KINDS["table"][2]
+        return value
+    return dict(value) if isinstance(value, Mapping) else _UNFIT
 
 
-def _body(value: Any) -> Result:
-    if _is_text(value):
-        return value, None
-    return _table(value)[0], _table(value)[1] and KINDS["body"][2]
+def _body(value: Any) -> Any:
+    return value if _is_text(value) else _table(value)
 
 
-def _header_value(value: Any, any_scalar: bool = False) -> Result:
+def _header(value: Any, any_scalar: bool = False) -> Any:
     """A header's or query argument's value; ``any_scalar``: lists may hold more than text."""
-    value, problem = _key(_plain(value))
-    if problem is None:
-        return value, None
-    if isinstance(value, (list, tuple)):
-        items = [_plain(each) for each in value]
-        if isinstance(value, list):  # a tuple with None is most likely a call's data and error
-            items = [each for each in items if each is not None]
-        if any_scalar:
-            items = [_key(each)[0] for each in items]
-        if all(_is_text(each) or (any_scalar and _key(each)[1] is None) for each in items):
-            return items, None
-    return value, KINDS["header"][2]
+    value = _plain(value)
+    if not isinstance(value, (list, tuple)):
+        return _scalar(value)
+    items = [_plain(each) for each in value]
+    if isinstance(value, list):  # a tuple with None is most likely a call's data and error
+        items = [each for each in items if each is not None]
+    items = [_scalar(each) if any_scalar else _string(each) for each in items]
+    return _UNFIT if any(each is _UNFIT for each in items) else items
 
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
 
 
-def _header(value: Any) -> Result:
-    return _header_value(value)
-
-
-def _line(value: Any) -> Result:
-    if isinstance(value, (list, tuple)):
-        return value, KINDS["line"][2]
-    return _header_value(value)[0], _header_value(value)[1] and KINDS["line"][2]
-
-
-def _named_values(value: Any, kind: str) -> Result:
+def _named_values(value: Any, any_scalar: bool = False) -> Any:
     """A dict of headers or query arguments; the error names the one that is wrong.
 
     What is None is left out: Lua has no key without a value, so Kong would never see it.
     """
     if isinstance(value, (list, tuple)) and not value:
-        return {}, None
+        return {}
     if not isinstance(value, Mapping):
-        return value, KINDS[kind][2]
+        return _UNFIT
     accepted = {}
     for name, item in value.items():
         name = _plain(name)
         if not _is_text(name):
-            wanted = f"{KINDS[kind][2]} (one name is {_shown(name)})"
-            return value, wanted
+            return _Unfit(f" (one name is {_shown(name)})")
         if item is None:
             continue
-        accepted[name], problem = _header_value(item, any_scalar=kind == "query")
-        if problem is not None:
+        accepted[name] = _header(item, any_scalar)
+        if accepted[name] is _UNFIT:
             shown = f"{_shown(item)}{_advice(item)}"
-            return value, f"{KINDS[kind][2]} (the value of {_shown_word(name)} is {shown})"
-    return accepted, None
+            return _Unfit(f" (the value of {_shown_word(name)} is {shown})")
+    return accepted
 
 
-_KINDS: dict[str, Callable[[Any], Result]] = {
+_KINDS: dict[str, Callable[[Any], Any]] = {
     "string": _string,
     "number": _number,
     "integer": _integer,
     "boolean": _boolean,
     "flag": _flag,
-    "key": _key,
+    "key": _scalar,
     "table": _table,
     "body": _body,
     "header": _header,
-    "line": _line,
-    "headers": lambda value: _named_values(value, "headers"),
-    "query": lambda value: _named_values(value, "query"),
-    "any": lambda value: (value, None),
+    "line": _scalar,
+    "headers": _named_values,
+    "query": lambda value: _named_values(value, any_scalar=True),
+    "any": lambda value: value,
 }
 
 
@@ -344,7 +339,7 @@ _KINDS: dict[str, Callable[[Any], Result]] = {
 
 
 def _client_verify(spec: FunctionSpec, phase: Optional[str], v: Any) -> None:
-    text = v if isinstance(v, str) else bytes(v).decode("utf-8", "surrogateescape")
+    text = _text_of(v)
     if text not in ("SUCCESS", "NONE") and not text.startswith("FAILED:"):
         raise ArgumentValueError(
             f"{spec.name}: v must be SUCCESS, NONE or FAILED:<reason>, got {_shown_word(text)}"
@@ -410,8 +405,10 @@ def _mimetype(spec: FunctionSpec, phase: Optional[str], args: Any, mimetype: Any
 
 def _check_form(spec: FunctionSpec, kind: str, args: Any) -> None:
     """Whether Kong can write a table as a form: names are text, and values do not nest."""
-    _, problem = _named_values(args, "query")
-    if problem is None and kind == MULTIPART:
+    named, problem = _named_values(args, any_scalar=True), None
+    if type(named) is _Unfit:
+        problem = KINDS["query"][2] + named.detail
+    elif kind == MULTIPART:
         for value in dict(args).values():
             if isinstance(_plain(value), (bool, list, tuple)):
                 problem = f"a dict of names to strings and numbers (one of them is {_shown(value)})"
