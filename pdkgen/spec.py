@@ -36,6 +36,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+from kong_pdk.config import LEVELS
+from kong_pdk.pdk.functions import PHASES
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -43,9 +46,7 @@ else:
 
 FOLDER = Path(__file__).parent / "spec"
 
-PHASES = ("certificate", "rewrite", "access", "response", "preread", "log")
 EXAMPLE_ORDER = ("access", "response", "log", "rewrite", "preread", "certificate")
-LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 #: Releases that the facts were read from; a function without ``since`` is in all of them.
 FIRST, LAST = "2.8", "3.10"
 

@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 
+from kong_pdk.pdk.functions import class_name
+
 from . import text
 from .spec import KINDS, Field, Function, Spec
 
@@ -126,12 +128,6 @@ def _code(content: str) -> str:
 def _alias(name: str) -> str:
     """Records have the names of some namespaces, so a stub calls all types by private ones."""
     return f"_{name}"
-
-
-def class_name(path: str) -> str:
-    """As ``kong_pdk.pdk.proxy.class_name``."""
-    words = path.replace("_", ".").split(".")[1:]
-    return "".join(word[:1].upper() + word[1:] for word in words) or "kong"
 
 
 def _namespace(spec: Spec, path: str, returned: str) -> Iterator[str]:

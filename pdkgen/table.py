@@ -6,8 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 
+from kong_pdk.config import LEVELS
+from kong_pdk.pdk.functions import PHASES
+
 from . import text
-from .spec import FIRST, LEVELS, PHASES, Function, Record, Spec
+from .spec import FIRST, Function, Record, Spec
 
 HEAD = '''"""Every PDK function, what its results hold, and the names that cannot be used.
 

@@ -6,7 +6,9 @@ import re
 import textwrap
 from collections.abc import Iterator
 
-from .spec import FIRST, LAST, PHASES, Function, Parameter
+from kong_pdk.pdk.functions import PHASES
+
+from .spec import FIRST, LAST, Function, Parameter
 
 WIDTH = 96
 

@@ -13,6 +13,7 @@ from .._codec import Connection, Request
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, EventAbandoned, ProtocolError
 from ..runtime.events import Event
+from ..runtime.failures import fields_of
 from ..runtime.service import Service
 from ..server.loop import TICK, Loop
 
@@ -22,17 +23,6 @@ logger = logging.getLogger("kong_pdk.server")
 CLOSE_PATIENCE = 1.0
 #: How often it is looked whether the last of them has ended, seconds.
 CLOSE_TICK = 0.01
-
-
-def fields_of(event: Event) -> dict[str, Any]:
-    """What a line about an event says of it in a log of JSON."""
-    instance = event.instance
-    return {
-        "plugin": instance.plugin.name,
-        "phase": event.phase,
-        "instance": instance.id,
-        "event": event.id,
-    }
 
 
 class BaseMode(abc.ABC):

@@ -44,6 +44,12 @@ KINDS: dict[str, tuple[int, int, str]] = {
 }  # fmt: skip
 
 
+def class_name(path: str) -> str:
+    """The class of a namespace, "ServiceRequest" for "kong.service.request"."""
+    words = path.replace("_", ".").split(".")[1:]
+    return "".join(word[:1].upper() + word[1:] for word in words) or "kong"
+
+
 def close_matches(name: str, known: Iterable[str], count: int = 1) -> list[str]:
     """The names that are nearest to one that is not known."""
     import difflib  # takes a while to import, and only errors ask

@@ -17,8 +17,8 @@ import json
 import re
 from typing import Any, NoReturn, Optional, Union
 
-from ..exception import PDKException
 from .kong import kong as LuaStyle
+from .proxy import data_of
 from .python_style import kong as PythonStyle
 from .types import Headers, Table, Text
 
@@ -29,20 +29,6 @@ Kong = Union[LuaStyle, PythonStyle]
 
 #: ``Authorization`` with a bearer token (RFC 6750, section 2.1).
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
-
-
-def _data(result: Any) -> Any:
-    """The data of a call's result; only Lua style returns tuples.
-
-    Raises:
-        PDKException: Kong 2.8 reports a failure.
-    """
-    if type(result) is not tuple:
-        return result
-    data, err = result
-    if err is not None:
-        raise PDKException(str(err))
-    return data
 
 
 def bearer_token(kong: Kong) -> Optional[str]:
@@ -60,7 +46,7 @@ def bearer_token(kong: Kong) -> Optional[str]:
     Raises:
         PDKException: the PDK call failed.
     """
-    found = _BEARER.fullmatch(_data(kong.request.get_header("authorization")) or "")
+    found = _BEARER.fullmatch(data_of(kong.request.get_header("authorization")) or "")
     return found.group(1) if found else None
 
 
@@ -84,9 +70,9 @@ def json_body(kong: Kong, max_allowed_file_size: Optional[int] = None) -> Any:
         PDKException: the PDK call failed.
     """
     if max_allowed_file_size is None:
-        body = _data(kong.request.get_raw_body())
+        body = data_of(kong.request.get_raw_body())
     else:
-        body = _data(kong.request.get_raw_body(max_allowed_file_size))
+        body = data_of(kong.request.get_raw_body(max_allowed_file_size))
     try:
         return json.loads(body) if body else None
     except RecursionError:
@@ -111,6 +97,6 @@ def replace_response_body(
         ResponseSent: always; it ends the handler.
         PDKException: a PDK call failed.
     """
-    status = _data(kong.response.get_status())
+    status = data_of(kong.response.get_status())
     kong.response.clear_header("content-encoding")
     kong.response.exit(status, body, headers)

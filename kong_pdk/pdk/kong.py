@@ -12,7 +12,8 @@ runs with ``--no-lua-style``. The types are in ``kong.pyi``.
 
 from __future__ import annotations
 
-from .proxy import ITEMS, NAMESPACES, class_name, namespace_class
+from .functions import class_name
+from .proxy import ITEMS, NAMESPACES, namespace_class
 
 __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]  # the stub has the names
     class_name(path) for path in sorted({*NAMESPACES, *ITEMS})

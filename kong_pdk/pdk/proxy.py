@@ -16,7 +16,7 @@ from .._codec import Child, Function
 from ..exception import PDKException, UnreachableError
 from ._table import FUNCTIONS, RECORDS, UNREACHABLE
 from .checks import RULE_PHASES, settle
-from .functions import SHAPES, FunctionSpec, close_matches, restorer
+from .functions import SHAPES, FunctionSpec, class_name, close_matches, restorer
 
 
 class Caller(Protocol):
@@ -73,6 +73,24 @@ def _explain(full: str) -> str:
     return f"there is no {full} in Kong's PDK{hint}"
 
 
+def data_of(result: Any, where: str = "") -> Any:
+    """The data of a PDK call's result, in either style; only Lua style returns tuples.
+
+    Args:
+        result: what the call returned.
+        where: what stands before the text of an error.
+
+    Raises:
+        PDKException: Kong 2.8 reports a failure.
+    """
+    if type(result) is not tuple:
+        return result
+    data, err = result
+    if err is not None:
+        raise PDKException(f"{where}{err}")
+    return data
+
+
 class Items(Namespace):
     """Values of Kong's by name, as Python's mappings give them; each access is a PDK call."""
 
@@ -96,13 +114,7 @@ class Items(Namespace):
         return self._call(self._get, key) is not None
 
     def _call(self, function: str, *args: Any) -> Any:
-        result = _function(function).invoke(self._caller, args, {})
-        if type(result) is not tuple:
-            return result
-        data, err = result
-        if err is not None:
-            raise PDKException(f"{function}: {err}")
-        return data
+        return data_of(_function(function).invoke(self._caller, args, {}), f"{function}: ")
 
     __iter__ = None  # Kong has no list of the names; without this Python would try numbers
 
@@ -155,12 +167,6 @@ def _function(name: str) -> Function:
         restorer(spec.shape, RECORDS) if shape == _kinds.RECORD else None,
         spec,
     )
-
-
-def class_name(path: str) -> str:
-    """The class of a namespace, "ServiceRequest" for "kong.service.request"."""
-    words = path.replace("_", ".").split(".")[1:]
-    return "".join(word[:1].upper() + word[1:] for word in words) or "kong"
 
 
 @functools.cache

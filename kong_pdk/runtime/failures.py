@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from .._codec import Event
+
 plugin_log = logging.getLogger("kong_pdk.plugin")
 
 
@@ -19,3 +21,14 @@ def log_failure(exc: BaseException, message: str, *args: object, **fields: objec
         plugin_log.error(message, *args, exc_info=exc, extra=fields)
     except BaseException:  # its __str__ has raised something that logging does not expect
         plugin_log.error(message + "; its traceback cannot be shown", *args, extra=fields)
+
+
+def fields_of(event: Event) -> dict[str, object]:
+    """What a line about an event says of it in a log of JSON."""
+    instance = event.instance
+    return {
+        "plugin": instance.plugin.name,
+        "phase": event.phase,
+        "instance": instance.id,
+        "event": event.id,
+    }

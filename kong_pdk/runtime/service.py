@@ -30,7 +30,7 @@ from ..exception import (
 )
 from ..pdk.proxy import root_class
 from .events import Events, new_events
-from .failures import log_failure, plugin_log
+from .failures import fields_of, log_failure, plugin_log
 from .instances import Instance, Instances
 from .plugins import Plugin
 from .redaction import redact
@@ -100,9 +100,9 @@ def no_event_text(event_id: object) -> str:
     return f"no event {event_id} is waiting for a step (here or any more)"
 
 
-def _exit(request: Request, status: int, body: str) -> bytes:
-    """The answer to an event that does not begin, and whose request goes no further."""
-    return encode_call(request.msgid, 0, "kong.response.exit", (status, body, FAILURE_HEADERS))
+def _exit(msgid: int, status: int, body: str, event_id: int = 0) -> bytes:
+    """The answer that ends a request for an event without a handler, or in place of its handler."""
+    return encode_call(msgid, event_id, "kong.response.exit", (status, body, FAILURE_HEADERS))
 
 
 def _describe_to_others(instance: Instance) -> dict[str, Any]:
@@ -270,7 +270,7 @@ class Service:
         if isinstance(instance, Exception):
             log_failure(instance, "instance %s cannot be had", request.target)
             if self._is_closed(None, request.value):
-                return _exit(request, FAILURE_STATUS, FAILURE_BODY)
+                return _exit(request.msgid, FAILURE_STATUS, FAILURE_BODY)
             return encode_error(request.msgid, error_text(instance))
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
@@ -296,7 +296,7 @@ class Service:
         log_failure(
             exc, "plugin %s: %s raised %s (instance %d, event %d)",
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
-            plugin=instance.plugin.name, phase=event.phase, instance=instance.id, event=event.id,
+            **fields_of(event),
         )  # fmt: skip
         if event.over or not self._is_closed(instance.plugin, event.phase):
             return  # Kong logs the error that is its answer
@@ -330,8 +330,7 @@ class Service:
         plugin_log.error("%s (instance %d, event %d)", text, event.instance.id, event.id)
         if not self._is_closed(plugin, event.phase):
             return encode_error(event.msgid, text)
-        exit_args = (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS)
-        return encode_call(event.msgid, event.id, "kong.response.exit", exit_args)
+        return _exit(event.msgid, FAILURE_STATUS, FAILURE_BODY, event.id)
 
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
@@ -339,5 +338,5 @@ class Service:
             # Unknown here: Kong has it of the server before this one, or from another worker.
             instance = self.instances.by_id.get(request.target)
             if self._is_closed(None if instance is None else instance.plugin, request.value):
-                return _exit(request, BUSY_STATUS, BUSY_BODY)
+                return _exit(request.msgid, BUSY_STATUS, BUSY_BODY)
         return encode_error(request.msgid, "the plugin server has too much to do (--max-events)")
