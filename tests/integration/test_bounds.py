@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
 
 import pytest
 from kongwire import Connection, Kong, RemoteError, pack
-from servers import Flavour, Start, wait_until
+from servers import Flavour, Server, Start, wait_until
 
 ONE_CODEC = True
 
@@ -91,36 +92,33 @@ def is_refused(kong: Kong, instance: int, phase: str) -> bool:
     return False
 
 
-def test_too_many_connections(start: Start) -> None:
+@contextlib.contextmanager
+def one_too_many(start: Start) -> Iterator[tuple[Server, list[Connection], Connection, int]]:
+    """A server with as many connections as it may have, and one that waits with a request."""
     server = start("--max-connections", "3")
-    open_ones = []
-    for _ in range(3 * max(1, len(server.workers()))):
-        open_ones.append(Connection(server.paths[0]))
-        assert open_ones[-1].call("plugin.GetPluginNames") == ["author", "hello"]
-    with Connection(server.paths[0]) as late:
+    with contextlib.ExitStack() as stack:
+        open_ones = []
+        for _ in range(3 * max(1, len(server.workers()))):
+            open_ones.append(stack.enter_context(Connection(server.paths[0])))
+            assert open_ones[-1].call("plugin.GetPluginNames") == ["author", "hello"]
+        late = stack.enter_context(Connection(server.paths[0]))
         msgid = late.request("plugin.GetPluginNames")
         server.wait_log("which is the limit (--max-connections)")
+        yield server, open_ones, late, msgid
+
+
+def test_too_many_connections(start: Start) -> None:
+    with one_too_many(start) as (_, open_ones, late, msgid):
         assert not late.has_data()
         open_ones.pop().close()
         assert late.result(msgid) == ["author", "hello"], "it has only waited"
-    for one in open_ones:
-        one.close()
 
 
 def test_connections_that_wait_when_the_server_stops(start: Start) -> None:
-    server = start("--max-connections", "3")
-    open_ones = []
-    for _ in range(3 * max(1, len(server.workers()))):
-        open_ones.append(Connection(server.paths[0]))
-        assert open_ones[-1].call("plugin.GetPluginNames") == ["author", "hello"]
-    with Connection(server.paths[0]) as late:
-        msgid = late.request("plugin.GetPluginNames")
-        server.wait_log("which is the limit (--max-connections)")
+    with one_too_many(start) as (server, _, late, msgid):
         server.stop()
         assert late.result(msgid) == ["author", "hello"]
     assert "still running" not in server.log and "killed" not in server.log
-    for one in open_ones:
-        one.close()
 
 
 def test_a_message_that_is_too_large(start: Start) -> None:

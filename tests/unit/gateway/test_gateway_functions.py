@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from gatewaycalls import ask, refuse
 
 from kong_pdk.gateway import TABLE, Exchange, Headers, Request, Response, Service, call
 
@@ -31,20 +32,6 @@ def make(phase: str = "access", **options: Any) -> Exchange:
     )
     options.setdefault("request", request)
     return Exchange(phase=phase, service=Service("http", "up", 80), **options)
-
-
-def ask(exchange: Exchange, name: str, *args: Any) -> Any:
-    """Call a function that must succeed, and return its value as it crosses the wire."""
-    reply = call(exchange, name, list(args))
-    assert reply.step is not None, exchange.logs
-    return reply.value
-
-
-def refuse(exchange: Exchange, name: str, *args: Any) -> str:
-    """Call a function that must refuse, and return the log line."""
-    assert call(exchange, name, list(args)).step is None
-    assert exchange.aborted == exchange.phase
-    return exchange.logs[-1].message
 
 
 @pytest.mark.parametrize(
