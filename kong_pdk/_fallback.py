@@ -106,8 +106,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_buffer", "_closed", "_consumed", "_error", "_max_depth", "_max_message", "_pos",
-        "_stack", "_start",
+        "_buffer", "_closed", "_consumed", "_error", "_max_depth", "_max_message", "_missing",
+        "_pos", "_stack", "_start",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +123,7 @@ class Decoder:
         self._closed = False  # all containers are closed: at most a payload is missing
         self._consumed = 0
         self._error: Optional[ProtocolError] = None
+        self._missing = 0  # of a message that is too large
 
     @property
     def consumed(self) -> int:
@@ -133,6 +134,13 @@ class Decoder:
     def pending(self) -> int:
         """Bytes that wait for the rest of their message."""
         return len(self._buffer) - self._start
+
+    @property
+    def missing(self) -> int:
+        """Bytes of the last message that are still to come; 0 if that cannot be told yet."""
+        if self._error is not None:
+            return self._missing
+        return max(0, self._pos - len(self._buffer)) if self._closed else 0
 
     def feed(self, data: Any) -> None:
         """Append bytes that have arrived."""
@@ -209,6 +217,8 @@ class Decoder:
                         count = number if kind == _ARRAY else 2 * number
             if end - start + count > limit:  # each value has at least one byte
                 least = end - start + count
+                if not count and all(left == 1 for left in stack):  # the last value of all
+                    self._missing = max(0, end - size)
                 raise MessageTooLarge(_wire.SIZE_ADVICE.format(size=least, limit=limit))
             if count:
                 if len(stack) >= self._max_depth:
@@ -331,13 +341,18 @@ class Connection(Decoder):
         max_message: largest message, bytes.
         max_depth: deepest nesting of a message.
 
+    What is owed on it can be kept in memory that another process sees (:meth:`share`), which
+    answers should this one die.
+
     Attributes:
         opening: goes out in front of the first reply.
         borrowed: another process reads this connection; here one reply is sent, and no more.
-        lent: what that other process notes of a reply that goes out elsewhere.
+        owes: what is to be answered, a number made of ``_wire.OWES_MSGID`` and so on; 0 if
+            nothing is; from the arrival of a request until all of its answer has been sent.
+        slot: the place in that memory; -1 if there is none.
     """
 
-    __slots__ = ("_sock", "borrowed", "lent", "opening", "stuck")
+    __slots__ = ("_debts", "_sock", "borrowed", "opening", "owes", "slot", "stuck")
 
     def __init__(
         self,
@@ -350,12 +365,91 @@ class Connection(Decoder):
         self._sock = sock
         self.opening = b""
         self.borrowed = False
-        self.lent: Any = None
+        self.owes = 0
+        self.slot = -1
+        self._debts: Optional[memoryview] = None
         self.stuck: Any = None  # the peer does not read: what wakes those who wait to send
 
     def fileno(self) -> int:
         """The descriptor, -1 once closed."""
         return self._sock.fileno()
+
+    def share(self, memory: Any, slot: int, owes: int = 0) -> None:
+        """Keep what is owed where others see it.
+
+        Args:
+            memory: a writable buffer, which has ``_wire.DEBT_SIZE`` numbers of 64 bits for each
+                connection.
+            slot: of this connection.
+            owes: what it owes already, as the memory says.
+
+        Raises:
+            IndexError: the memory has no such slot.
+        """
+        debts = memoryview(memory).cast("Q")
+        if not 0 <= slot < len(debts) // _wire.DEBT_SIZE:
+            raise IndexError(f"no slot {slot}")
+        self._debts, self.slot, self.owes = debts, slot, owes
+
+    def lend(self, owner: int) -> int:
+        """Leave the answer to another process.
+
+        Args:
+            owner: its index.
+
+        Returns:
+            What it owes from now on, for its own :meth:`share` or for :meth:`reclaim`.
+        """
+        owes = self.owes | _wire.OWES_LENT | owner << _wire.OWES_OWNER
+        if self._debts is not None:
+            self._debts[self.slot * _wire.DEBT_SIZE] = owes
+        self.owes = 0
+        return owes
+
+    def reclaim(self, owes: int) -> bool:
+        """Take back what was lent; False if that has been answered meanwhile."""
+        if self._debts is not None and self._debts[self.slot * _wire.DEBT_SIZE] != owes:
+            return False
+        self._note(owes & (_wire.OWES_LENT - 1))
+        return True
+
+    def next(self) -> Optional[Request]:
+        """As :meth:`Decoder.next`; what it returns is owed an answer."""
+        try:
+            request = super().next()
+        except ProtocolError:
+            if not self.owes:
+                self._note(_wire.debt_of_part(memoryview(self._buffer)[self._start :]))
+            raise
+        if request is not None:
+            owes = _wire.debt_of(request.kind, request.msgid, request.target, request.value)
+            self._note(owes, request.at)
+        elif self._debts is not None and self.pending:
+            rest = _wire.debt_of_part(memoryview(self._buffer)[self._start :]) | _wire.OWES_REST
+            self._note(rest)
+        return request
+
+    def _note(self, owes: int, at: float = 0.0) -> None:
+        self.owes = owes
+        if self._debts is not None:
+            index = self.slot * _wire.DEBT_SIZE
+            self._debts[index + 2] = self.missing
+            self._debts[index + 1] = int(1000 * (at or time.monotonic()))
+            self._debts[index] = owes
+
+    def _settle(self) -> None:
+        """Note that all of an answer has been sent."""
+        owes, self.owes = self.owes, 0
+        if self._debts is not None and owes:
+            index = self.slot * _wire.DEBT_SIZE
+            if self._debts[index] == owes:  # else its reader has noted the next request already
+                self._debts[index] = 0
+
+    def _note_cut(self, size: int) -> None:
+        """Note that an answer may go out in part."""
+        if size > _wire.CUT_ABOVE and self._debts is not None and self.owes:
+            self.owes |= _wire.OWES_CUT
+            self._debts[self.slot * _wire.DEBT_SIZE] = self.owes
 
     def receive(self) -> Optional[Request]:
         """Return the next request if it has arrived, else None; never blocks.
@@ -385,6 +479,7 @@ class Connection(Decoder):
             ReplyLost: the peer is gone, or has not read anything for a minute.
         """
         data = self._with_opening(data)
+        self._note_cut(len(data))
         rest = memoryview(data)
         while True:
             try:
@@ -399,6 +494,7 @@ class Connection(Decoder):
             except OSError as exc:
                 raise ReplyLost(f"cannot write: {exc.strerror}") from exc
             if not rest:
+                self._settle()
                 return
 
     def send_nowait(self, data: bytes, start: int = 0) -> int:
@@ -416,6 +512,7 @@ class Connection(Decoder):
         """
         if type(data) is not bytes:
             raise TypeError(f"what is sent must be bytes, got {type(data).__name__}")
+        self._note_cut(len(data))
         with memoryview(data) as view:
             while start < len(data):
                 try:
@@ -426,6 +523,8 @@ class Connection(Decoder):
                     break
                 except OSError as exc:
                     raise ReplyLost(f"cannot write: {exc.strerror}") from exc
+        if data and start >= len(data):
+            self._settle()
         return start
 
     def exchange(self, data: bytes, waiter: Waiter) -> Optional[Request]:
@@ -471,13 +570,22 @@ class Connection(Decoder):
 
     def shutdown(self) -> None:
         """Let whoever reads or writes find the connection closed; for other threads."""
+        self._settle()
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the peer was faster
 
+    def detach(self) -> socket.socket:
+        """Give the socket away; the connection is as good as closed then."""
+        self._settle()
+        sock = socket.socket(fileno=self._sock.detach())
+        sock.setblocking(False)
+        return sock
+
     def close(self) -> None:
         """Close the socket. May be called again."""
+        self._settle()
         self._sock.close()
 
 
@@ -675,10 +783,14 @@ class Events:
         self.ticks = 0
         self.waiting: dict[int, Event] = {}
 
-    def next_id(self) -> int:
-        """A new id."""
+    def next_id(self, closed: bool = False) -> int:
+        """A new id.
+
+        Args:
+            closed: the event's request is refused if its plugin fails, see ``_wire.CLOSED_BIT``.
+        """
         self.started += 1
-        return next(self._ids)
+        return next(self._ids) | closed
 
 
 class Event:
@@ -693,6 +805,7 @@ class Event:
         mode: takes its calls to Kong, see ``runtime.events.Mode``.
         runner: the mode's own handle of what runs the handler; a :class:`Waiter` or a
             :class:`Switch` is asked in place of the mode.
+        closed: its request is refused if the plugin fails.
 
     Attributes:
         id: Kong names the event by it in each step.
@@ -719,8 +832,9 @@ class Event:
         msgid: int,
         mode: Any,
         runner: Any,
+        closed: bool = False,
     ) -> None:
-        self.id = events.next_id()
+        self.id = events.next_id(closed)
         self.events = events
         self.instance = instance
         self.phase = phase
@@ -795,21 +909,25 @@ class Event:
             over, self.over = self.over, True
         return not over
 
-    def expire(self) -> Optional[Connection]:
+    def expire(self, in_call: bool = True) -> Optional[Connection]:
         """Note that the handler has had its time.
+
+        Args:
+            in_call: also if it is in the middle of a PDK call.
 
         Returns:
             The connection to answer on, the caller's from now on, if the event was ended by this;
             None if it was over, or in the middle of a PDK call, which raises HandlerTimeout when it
             returns.
         """
-        self.expired = True
+        if in_call:
+            self.expired = True
         if not self._turn.acquire(blocking=False):
             return None
         try:
             if self.over:
                 return None
-            self.over = True
+            self.over = self.expired = True
             # In the same turn: the thread of the handler may be about to look for it.
             connection, self.connection = self.connection, None
             return connection
@@ -1184,16 +1302,18 @@ class BaseInstance:
 
     Args:
         handlers: by phase.
+        closed: a request is refused if its plugin fails, where that can be done.
 
     Attributes:
         used: the tick at which an event on it has ended last.
         closing: no event is to begin on it any more.
     """
 
-    __slots__ = ("_under_way", "closing", "handlers", "used")
+    __slots__ = ("_under_way", "closed", "closing", "handlers", "used")
 
-    def __init__(self, handlers: dict[str, Any]) -> None:
+    def __init__(self, handlers: dict[str, Any], closed: bool = False) -> None:
         self.handlers = handlers
+        self.closed = closed
         self.used = 0
         self.closing = False
         # Ids of events: a set, because threads cannot count in one step.
@@ -1265,8 +1385,9 @@ class Dispatcher:
         handler = instance.handlers.get(request.value)
         if handler is None:
             return self._refuse(request, instance), None
+        closed = instance.closed and request.value in _wire.CLOSABLE
         event = Event(
-            self._events, instance, request.value, connection, request.msgid, mode, runner
+            self._events, instance, request.value, connection, request.msgid, mode, runner, closed
         )
         event.began = event.at = request.at
         running, failure = self._events.running, None

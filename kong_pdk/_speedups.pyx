@@ -12,9 +12,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_NoMemory
 from cpython.float cimport PyFloat_AS_DOUBLE
-from cpython.long cimport PyLong_AsLongLongAndOverflow
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_AsUnsignedLongLongMask
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.errno cimport EAGAIN, EINTR, ENOMEM, errno
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -88,6 +88,20 @@ cdef extern from *:
     """
     object kp_new(object kind, object args)  # without __init__
 
+cdef extern from *:
+    """
+    #include <stdint.h>
+    static inline void kp_note(uint64_t *at, uint64_t value) {
+        __atomic_store_n(at, value, __ATOMIC_RELEASE);
+    }
+    static inline int kp_swap(uint64_t *at, uint64_t expected, uint64_t value) {
+        return __atomic_compare_exchange_n(
+            at, &expected, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+    }
+    """
+    void kp_note(uint64_t *at, uint64_t value) noexcept nogil
+    int kp_swap(uint64_t *at, uint64_t expected, uint64_t value) noexcept nogil
+
 cdef extern from "_gate.h" nogil:
     void kp_gate_enter(void *who)
     int kp_gate_leave(void *who)
@@ -157,6 +171,28 @@ if (
 ):
     raise ImportError("the constants of _speedups.pyx and _kinds.py differ")
 
+# What a connection owes.
+cdef enum:
+    DEBT_SIZE = 4
+    CUT_ABOVE = 65536
+    HEAD_SIZE = 128
+    OWES_OWNER = 53
+    CLOSED_BIT = 1
+
+cdef uint64_t OWES_MSGID = _wire.OWES_MSGID
+cdef uint64_t OWES_ERROR = _wire.OWES_ERROR
+cdef uint64_t OWES_EXIT = _wire.OWES_EXIT
+cdef uint64_t OWES_REST = _wire.OWES_REST
+cdef uint64_t OWES_CUT = _wire.OWES_CUT
+cdef uint64_t OWES_LENT = _wire.OWES_LENT
+cdef uint64_t OWES_UNKNOWN = _wire.OWES_UNKNOWN
+cdef frozenset CLOSABLE = _wire.CLOSABLE
+
+if (DEBT_SIZE, CUT_ABOVE, HEAD_SIZE, OWES_OWNER, CLOSED_BIT) != (
+    _wire.DEBT_SIZE, _wire.CUT_ABOVE, _wire.HEAD_SIZE, _wire.OWES_OWNER, _wire.CLOSED_BIT
+):
+    raise ImportError("the constants of _speedups.pyx and _wire.py differ")
+
 # What a waiter's thread is doing with the connection that it reads.
 cdef enum:
     READS_NONE = 0
@@ -164,6 +200,8 @@ cdef enum:
     READING = 2
 
 cdef int HANDLE_EVENT = _wire.HANDLE_EVENT
+cdef int CALL = _wire.CALL
+cdef int IGNORE = _wire.IGNORE
 cdef int STEP = _wire.STEP
 cdef int STEP_ERROR = _wire.STEP_ERROR
 cdef frozenset TERMINAL = _wire.TERMINAL
@@ -469,6 +507,8 @@ cdef class Decoder:
     cdef uint64_t max_message
     cdef size_t max_depth
     cdef object error
+    cdef bint is_wrong  # there is an error
+    cdef uint64_t lacking  # bytes of a message that is too large
 
     def __init__(self, max_message=_wire.MAX_MESSAGE, max_depth=_wire.MAX_DEPTH):
         _wire.check_bounds(max_message, max_depth)
@@ -488,6 +528,18 @@ cdef class Decoder:
     def pending(self):
         """Bytes that wait for the rest of their message."""
         return self.size - self.start
+
+    @property
+    def missing(self):
+        """Bytes of the last message that are still to come; 0 if that cannot be told yet."""
+        return self.count_missing()
+
+    cdef uint64_t count_missing(self) noexcept nogil:
+        if self.is_wrong:
+            return self.lacking
+        if self.closed and self.pos > self.size:
+            return self.pos - self.size
+        return 0
 
     cdef bint make_room(self, size_t wanted) noexcept nogil:
         """Make room for ``wanted`` more bytes behind those that are there."""
@@ -557,6 +609,7 @@ cdef class Decoder:
                 raise MemoryError("no memory for a connection's bytes")
         except ProtocolError as exc:
             self.error = exc
+            self.is_wrong = True
             raise
         self.taken += self.pos - self.start
         self.start = self.pos
@@ -569,6 +622,14 @@ cdef class Decoder:
                 self.capacity = 0
         self.closed = False
         return request
+
+    cdef bint is_last(self) noexcept nogil:
+        """Whether only one value is missing, in all open containers."""
+        cdef size_t i
+        for i in range(self.depth):
+            if self.stack[i] != 1:
+                return False
+        return True
 
     cdef int scan(self) noexcept nogil:
         """Go on finding the end of the message at ``start``."""
@@ -587,6 +648,8 @@ cdef class Decoder:
                 return found
             self.claimed = self.pos + size + count - self.start
             if self.claimed > self.max_message:  # each value has at least one byte
+                if not count and self.is_last() and self.pos + size > self.size:
+                    self.lacking = self.pos + size - self.size
                 return SCAN_TOO_LARGE
             if count:
                 if self.depth >= self.max_depth:
@@ -780,7 +843,8 @@ cdef class Connection(Decoder):
     Attributes:
         opening: goes out in front of the first reply.
         borrowed: another process reads this connection; here one reply is sent, and no more.
-        lent: what that other process notes of a reply that goes out elsewhere.
+        owes: what is to be answered; 0 for nothing.
+        slot: the place of that in memory that another process sees; -1 if there is none.
     """
 
     cdef object sock
@@ -788,7 +852,10 @@ cdef class Connection(Decoder):
     cdef int failed  # errno of what failed
     cdef public bytes opening
     cdef public bint borrowed
-    cdef public object lent
+    cdef uint64_t owed
+    cdef uint64_t *debt  # in shared memory; NULL if there is none
+    cdef Py_buffer shared  # holds that memory
+    cdef readonly Py_ssize_t slot
     cdef public object stuck  # the peer does not read: what wakes those who wait to send
     cdef int poller  # that it has been registered with, -1 if none
 
@@ -800,11 +867,119 @@ cdef class Connection(Decoder):
         self.opening = b""
         self.poller = -1
         self.borrowed = False
-        self.lent = None
+
+    def __cinit__(self, *_, **__):
+        self.slot = -1
+
+    def __dealloc__(self):
+        if self.debt != NULL:
+            PyBuffer_Release(&self.shared)
+
+    @property
+    def owes(self):
+        """What is to be answered; 0 for nothing."""
+        return self.owed
 
     def fileno(self):
         """The descriptor, -1 once closed."""
         return self.fd
+
+    def share(self, memory, Py_ssize_t slot, uint64_t owes=0):
+        """Keep what is owed where others see it."""
+        cdef Py_buffer view
+        PyObject_GetBuffer(memory, &view, PyBUF_WRITABLE)
+        if not 0 <= slot < view.len // <Py_ssize_t>(DEBT_SIZE * sizeof(uint64_t)):
+            PyBuffer_Release(&view)
+            raise IndexError(f"no slot {slot}")
+        if self.debt != NULL:
+            PyBuffer_Release(&self.shared)
+        self.shared = view
+        self.debt = <uint64_t *>view.buf + DEBT_SIZE * slot
+        self.slot = slot
+        self.owed = owes
+
+    def lend(self, uint64_t owner):
+        """Leave the answer to another process."""
+        cdef uint64_t owes = self.owed | OWES_LENT | owner << OWES_OWNER
+        if self.debt != NULL:
+            kp_note(self.debt, owes)
+        self.owed = 0
+        return owes
+
+    def reclaim(self, uint64_t owes):
+        """Take back what was lent; False if that has been answered meanwhile."""
+        cdef uint64_t own = owes & (OWES_LENT - 1)
+        if self.debt != NULL and not kp_swap(self.debt, owes, own):
+            return False
+        self.owed = own
+        return True
+
+    cdef object take(self, int scanned):
+        """As that of Decoder; what it returns is owed an answer."""
+        cdef object found
+        try:
+            found = Decoder.take(self, scanned)
+        except ProtocolError:
+            if not self.owed:
+                self.note(_wire.debt_of_part(self.head()), kp_now())
+            raise
+        if found is not None:
+            self.owe(<Request>found)
+        elif self.debt != NULL and self.size > self.start:
+            self.owe_part()
+        return found
+
+    cdef inline int owe(self, Request request) except -1:
+        cdef uint64_t owes
+        if request.kind == IGNORE:
+            owes = 0
+        elif type(request.msgid) is not int:
+            owes = OWES_UNKNOWN
+        else:
+            owes = PyLong_AsUnsignedLongLongMask(request.msgid)
+            if owes > OWES_MSGID:
+                owes = OWES_UNKNOWN
+            elif (
+                request.kind != CALL
+                and PyLong_AsUnsignedLongLongMask(request.target) & CLOSED_BIT
+                and (request.kind != HANDLE_EVENT or request.value in CLOSABLE)
+            ):
+                owes |= OWES_EXIT
+            else:
+                owes |= OWES_ERROR
+        self.note(owes, request.at)
+        return 0
+
+    cdef inline void note(self, uint64_t owes, double at) noexcept nogil:
+        self.owed = owes
+        if self.debt != NULL:
+            kp_note(self.debt + 2, self.count_missing())
+            kp_note(self.debt + 1, <uint64_t>(at * 1000))
+            kp_note(self.debt, owes)
+
+    cdef bytes head(self):
+        cdef size_t size = self.size - self.start
+        if size > HEAD_SIZE:
+            size = HEAD_SIZE
+        return PyBytes_FromStringAndSize(<const char *>self.buffer + self.start, size)
+
+    cdef int owe_part(self) except -1:
+        """Note that a part of a request has come, whose rest the process may not live to see."""
+        self.note(_wire.debt_of_part(self.head()) | OWES_REST, kp_now())
+        return 0
+
+    cdef inline void settle(self) noexcept nogil:
+        """Note that all of an answer has been sent."""
+        cdef uint64_t owes = self.owed
+        self.owed = 0
+        if owes and self.debt != NULL:
+            kp_swap(self.debt, owes, 0)  # else its reader has noted the next request already
+
+    cdef inline void note_cut(self, Py_ssize_t size) noexcept nogil:
+        """Note that an answer may go out in part."""
+        if size > CUT_ABOVE and self.owed and self.debt != NULL:
+            self.owed |= OWES_CUT
+            kp_note(self.debt, self.owed)
 
     cdef Request receive_once(self):
         """As receive, without a second look at a socket that has just been read."""
@@ -876,6 +1051,7 @@ cdef class Connection(Decoder):
     cdef Py_ssize_t do_send_nowait(self, bytes data, Py_ssize_t start) except -1:
         cdef ssize_t count
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        self.note_cut(size)
         while 0 <= start < size:
             count = send(self.fd, PyBytes_AS_STRING(data) + start, size - start, MSG_NOSIGNAL)
             if count >= 0:
@@ -885,6 +1061,8 @@ cdef class Connection(Decoder):
             elif errno != EINTR:
                 self.failed = errno
                 self.fail(GOT_WRITE_ERROR)
+        if size and start >= size:
+            self.settle()
         return start
 
     cpdef object exchange(self, bytes data, Waiter waiter):
@@ -920,6 +1098,12 @@ cdef class Connection(Decoder):
                 scanned = self.scan()
                 if scanned != SCAN_MORE:
                     break
+                if self.size > self.start and self.debt != NULL:
+                    if self.owed:
+                        kp_note(self.debt + 2, self.count_missing())
+                    else:
+                        with gil:  # once for a request that comes in parts
+                            self.owe_part()
                 got = self.wait_some(waiter)
             waiter.enter_gate()
         waiter.following = None
@@ -934,13 +1118,23 @@ cdef class Connection(Decoder):
 
     def shutdown(self):
         """Let whoever reads or writes find the connection closed; for other threads."""
+        self.settle()
         try:
             self.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the peer was faster
 
+    def detach(self):
+        """Give the socket away; the connection is as good as closed then."""
+        self.settle()
+        self.fd = -1
+        sock = socket.socket(fileno=self.sock.detach())
+        sock.setblocking(False)
+        return sock
+
     def close(self):
         """Close the socket. May be called again."""
+        self.settle()
         self.fd = -1
         self.sock.close()
 
@@ -1018,6 +1212,9 @@ cdef class Connection(Decoder):
         cdef pollfd fds[1]
         cdef ssize_t count
         cdef int ready
+        if not size:
+            return GOT_SCAN
+        self.note_cut(size)
         while size:
             count = send(self.fd, p, size, MSG_NOSIGNAL)
             if count >= 0:
@@ -1035,6 +1232,7 @@ cdef class Connection(Decoder):
             elif errno != EINTR:
                 self.failed = errno
                 return GOT_WRITE_ERROR
+        self.settle()
         return GOT_SCAN
 
 
@@ -1446,12 +1644,12 @@ cdef class Events:
         self.following = first
         self.step = step
 
-    cpdef object next_id(self):
+    cpdef object next_id(self, bint closed=False):
         """A new id."""
         cdef int64_t number = self.following
         self.following = number + self.step
         self.started += 1
-        return number
+        return number | closed
 
 
 @cython.freelist(64)
@@ -1477,15 +1675,16 @@ cdef class Event:
     cdef list turns  # locks of those that wait for theirs
 
     def __init__(
-        self, Events events not None, instance, phase, connection, msgid, mode, runner
+        self, Events events not None, instance, phase, connection, msgid, mode, runner,
+        bint closed=False,
     ):
-        self.begin(events, instance, phase, connection, msgid, mode, runner)
+        self.begin(events, instance, phase, connection, msgid, mode, runner, closed)
 
     cdef int begin(
         self, Events events, object instance, object phase, object connection, object msgid,
-        object mode, object runner,
+        object mode, object runner, bint closed,
     ) except -1:
-        self.id = events.next_id()
+        self.id = events.next_id(closed)
         self.events = events
         self.instance = instance
         self.phase = phase
@@ -1546,12 +1745,13 @@ cdef class Event:
         self.give_turn()
         return not over
 
-    cpdef object expire(self):
+    cpdef object expire(self, bint in_call=True):
         """Note that the handler has had its time."""
-        self.expired = True
+        if in_call:
+            self.expired = True
         if self.busy or self.over:
             return None
-        self.over = True
+        self.over = self.expired = True
         # In one step: the thread of the handler may be about to look for it.
         connection, self.connection = self.connection, None
         return connection
@@ -2009,10 +2209,12 @@ cdef class BaseInstance:
     cdef public dict handlers
     cdef public long used
     cdef public bint closing
+    cdef public bint closed
     cdef readonly long running
 
-    def __init__(self, dict handlers not None):
+    def __init__(self, dict handlers not None, bint closed=False):
         self.handlers = handlers
+        self.closed = closed
 
 
 cdef class Dispatcher:
@@ -2054,7 +2256,10 @@ cdef class Dispatcher:
         if handler is None:
             return self.refuse(request, instance), None
         event = Event.__new__(Event)
-        event.begin(self.events, instance, request.value, connection, request.msgid, mode, runner)
+        event.begin(
+            self.events, instance, request.value, connection, request.msgid, mode, runner,
+            instance.closed and request.value in CLOSABLE,
+        )
         event.began = event.at = request.at
         instance.running += 1
         try:

@@ -45,6 +45,37 @@ RETURN_DATA = NIL + b"\x82\xa4Data\xa3ret"  # nil, {Data: "ret"
 #: Functions that answer the client: the event ends in Kong, and no step follows.
 TERMINAL = frozenset(("kong.response.exit", "kong.response.error"))
 
+#: Phases in which Kong lets a plugin answer the client (Kong: kong/pdk/response.lua); certificate
+#: has no client to answer yet, log none any more.
+CLOSABLE = frozenset(("rewrite", "access", "response", "preread"))
+
+#: In the id of an instance: its requests are refused if its plugin fails. In the id of an event: so
+#: is this one, and Kong takes an answer for the client in its phase. So whoever gets such an id can
+#: do the right thing, also when the process that gave it away is no more.
+CLOSED_BIT = 1
+
+# What a connection owes, in one number that is 0 for nothing; see ``Connection.owes``.
+OWES_MSGID = (1 << 48) - 1  # of the request that is to be answered
+OWES_ERROR = 1 << 48  # if nobody else can, answer with an error
+OWES_EXIT = 2 << 48  # refuse the client's request
+OWES_POLICY = 3 << 48  # one or the other, as the server's policy says: the plugin is not known
+OWES_HOW = 3 << 48
+OWES_REST = 1 << 50  # a part of the request is yet to come
+OWES_CUT = 1 << 51  # a part of the answer may have gone out
+OWES_LENT = 1 << 52  # the answer is another process's business: the owner's index is above
+OWES_OWNER = 53
+OWES_UNKNOWN = 1 << 63  # to what, cannot be said
+
+#: Numbers of a connection in memory that processes share: what it owes; since when, in milliseconds
+#: of the monotonic clock; how many bytes of its request are to come, 0 if that is not known.
+DEBT_SIZE = 4
+
+#: So much of a request tells what it is, bytes.
+HEAD_SIZE = 128
+
+#: Replies of more bytes may go out in part, and are noted so before. Sockets hold about 200 KiB.
+CUT_ABOVE = 64 * 1024
+
 #: Default bound of one message, bytes. Bodies of 64 MiB are the largest that Kong is known to be
 #: configured for; the double leaves room for the envelope and for maps around them.
 MAX_MESSAGE = 128 * 1024 * 1024
@@ -91,7 +122,7 @@ FOREIGN_THREAD = "with gevent, PDK calls cannot be made from other threads"
 
 
 #: The text of what ends a handler that has had its time.
-EXPIRED = "the handler has taken longer than --handler-timeout allows"
+EXPIRED = "the handler has taken longer than --handler-timeout or --answer-timeout allow"
 
 
 def ended_text(function: str) -> str:
@@ -165,6 +196,48 @@ def decode_request(data: Union[bytes, bytearray, memoryview]) -> tuple[int, int,
         if method == METHOD_HANDLE_EVENT and type(instance_id) is int and isinstance(phase, str):
             return HANDLE_EVENT, msgid, instance_id, phase
     return CALL, msgid, method, params
+
+
+def debt_of(kind: int, msgid: Any, target: Any, value: Any) -> int:
+    """What a connection owes once a request has been read; see ``Connection.owes``."""
+    if kind == IGNORE:
+        return 0
+    if type(msgid) is not int or not 0 <= msgid <= OWES_MSGID:
+        return OWES_UNKNOWN
+    closed = kind != CALL and target & CLOSED_BIT and (kind != HANDLE_EVENT or value in CLOSABLE)
+    return msgid | (OWES_EXIT if closed else OWES_ERROR)
+
+
+def debt_of_part(head: Union[bytes, bytearray, memoryview]) -> int:
+    """What a connection owes whose request has come in part only, or is refused for its size.
+
+    Args:
+        head: what has come. All that matters is in the first bytes: where the event's id is not,
+            because Kong has put it behind the value, the server's policy decides.
+    """
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False)
+    unpacker.feed(bytes(head[:HEAD_SIZE]))
+    try:
+        if unpacker.read_array_header() != 4 or unpacker.unpack() != REQUEST:
+            return OWES_UNKNOWN
+        msgid, method = unpacker.unpack(), unpacker.unpack()
+        if type(msgid) is not int or not 0 <= msgid <= OWES_MSGID or type(method) is not bytes:
+            return OWES_UNKNOWN
+        if not method.startswith(METHOD_STEP_PREFIX.encode()):
+            is_event = method == METHOD_HANDLE_EVENT.encode()
+            return msgid | (OWES_POLICY if is_event else OWES_ERROR)
+    except Exception:  # cut before that, or something else altogether
+        return OWES_UNKNOWN
+    try:
+        unpacker.read_array_header()
+        unpacker.read_map_header()
+        if unpacker.unpack() == b"EventId":
+            event_id = unpacker.unpack()
+            if type(event_id) is int:
+                return msgid | (OWES_EXIT if event_id & CLOSED_BIT else OWES_ERROR)
+    except Exception:
+        pass
+    return msgid | OWES_POLICY
 
 
 def new_packer(default: Optional[Callable[[Any], Any]] = None) -> msgpack.Packer:

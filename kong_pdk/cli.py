@@ -248,12 +248,18 @@ def _parser(description: str) -> argparse.ArgumentParser:
         help="run handlers in worker processes; with -g in greenlets there, else in threads",
     )  # fmt: skip
     parser.add_argument(
+        "--supervise", action="store_true",
+        help="run handlers in one worker process, which is replaced when it dies: calls wait for "
+        "the next one, and what it had to answer is refused; -m does so in any case",
+    )  # fmt: skip
+    parser.add_argument(
         "--workers", metavar="N", type=int,
         help="with -m: how many worker processes (default: the cores that may be used)",
     )  # fmt: skip
     parser.add_argument(
         "--start-method", choices=START_METHODS,
-        help="with -m: start workers in a new Python, or as copies of the main process "
+        help="with -m or --supervise: start workers in a new Python, or as copies of the main "
+        "process "
         f"(default: {START_METHODS[0]})",
     )  # fmt: skip
     return parser
@@ -320,14 +326,17 @@ def _count_cores() -> int:
 
 
 def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
-    workers = 0
+    workers = 1 if args.supervise else 0
     if args.multiprocessing:
         workers = min(_count_cores(), MAX_WORKERS) if args.workers is None else args.workers
         if not 1 <= workers <= MAX_WORKERS:
             raise ConfigError(f"--workers must be 1 to {MAX_WORKERS}, got {workers}")
-    for flag, value in (("--workers", args.workers), ("--start-method", args.start_method)):
-        if value is not None and not args.multiprocessing:
-            raise ConfigError(f"{flag} is of use with --multiprocessing (-m) only: add that flag")
+    if args.workers is not None and not args.multiprocessing:
+        raise ConfigError("--workers is of use with --multiprocessing (-m) only: add that flag")
+    if args.start_method is not None and not workers:
+        raise ConfigError(
+            "--start-method is of use with --multiprocessing (-m) or --supervise only: add one"
+        )
     if not os.path.isdir(args.prefix):
         raise ConfigError(
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "

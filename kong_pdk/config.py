@@ -154,6 +154,14 @@ class ServerConfig:
                     f"system allows: use a shorter prefix (--kong-prefix) or --socket-name"
                 )
 
+    def closes(self, policy: str) -> bool:
+        """Whether requests are refused if a plugin fails.
+
+        Args:
+            policy: the plugin's own, one of :data:`POLICIES`; "" if it has none.
+        """
+        return (policy or self.on_error) == "closed"
+
     @property
     def sweep_interval(self) -> float:
         """How often unused instances are looked for, seconds."""

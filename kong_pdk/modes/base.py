@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
+import math
 import selectors
 import time
 from typing import Any, NoReturn, Optional
@@ -121,13 +122,22 @@ class BaseMode(abc.ABC):
     def _expire_handlers(self) -> None:
         """End the events whose handlers have had their time, and answer for them.
 
+        That is what ``handler_timeout`` gives them in all, or ``answer_timeout`` until their next
+        answer: Kong lets the request go on if it has to wait for longer.
+
         A handler in the middle of a PDK call finds out when that returns; Kong answers it soon. It
         is looked at again at the next tick, for it may do something else then, or the call may be
         one of a thread of its own.
         """
-        begun_before = time.monotonic() - self.config.handler_timeout
+        now, config = time.monotonic(), self.config
+        begun_before = now - (config.handler_timeout or math.inf)
+        asked_before = now - (config.answer_timeout or math.inf)
         for event in (self.events.running or {}).copy().values():
-            connection = event.expire() if event.began < begun_before else None
+            connection = None
+            if event.began < begun_before:
+                connection = event.expire()
+            elif event.at < asked_before:
+                connection = event.expire(False)  # in a call it is Kong that takes its time
             if connection is not None:
                 self.answer_now(connection, self.service.refuse_expired(event))
                 self.interrupt(event)
@@ -247,9 +257,7 @@ class BaseMode(abc.ABC):
 
     def lose(self, connection: Connection, exc: Exception) -> None:
         """Close a connection because of an error on it."""
-        level = logging.DEBUG if isinstance(exc, ConnectionClosed) else logging.WARNING
-        logger.log(level, "closed a connection: %s", exc)
-        self.loop.close(connection)
+        self.loop.lose(connection, exc)
 
     def abandon(self, event: Event, why: str) -> NoReturn:
         """End an event from within its handler.

@@ -12,17 +12,45 @@ from typing import Any, Callable, Optional
 
 from ..config import ServerConfig
 from .channel import Channel
-from .inbox import read_inbox, refuse_step
 from .launch import Process, describe_end, fork, spawn
+from .ledger import Ledger
 from .link import Link, open_pair
 from .poller import Poller
 
 logger = logging.getLogger("kong_pdk.server")
 
 # What the parent says to a worker.
-DEAL, FORGET, DIED, STOP, ALONE, END = "deal", "forget", "died", "stop", "alone", "end"
+DEAL, FORGET, STOP, ALONE, END = "deal", "forget", "stop", "alone", "end"
 # What a worker says to it.
 READY, FAILED, LOST, QUIET, USED = "ready", "failed", "lost", "quiet", "used"
+
+
+#: Waits between the end of a worker and the start of the next, seconds, the longer the more of them
+#: have ended soon after their start. The first one is missed as little as can be.
+BACK_OFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+#: A worker that has lived for so long is none of those, seconds.
+STEADY = 10.0
+
+
+class Dealt:
+    """A connection, as the parent knows it.
+
+    Args:
+        sock: the parent's duplicate.
+        slot: its place in the ledger.
+
+    Attributes:
+        number: of its dealing; descriptors are used again, these are not.
+    """
+
+    def __init__(self, sock: socket.socket, slot: int) -> None:
+        self.sock = sock
+        self.slot = slot
+        self.number = 0
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self.sock.fileno()
 
 
 class Worker:
@@ -31,6 +59,7 @@ class Worker:
     Args:
         index: of the place.
         poller: of the parent.
+        ledger: where it notes what it owes.
 
     Attributes:
         process: None between the end of one and the start of the next.
@@ -39,17 +68,20 @@ class Worker:
         served: it has been ready once.
         quiet: it has been told to stop, and nothing is being answered there.
         started: when the process was started, by the monotonic clock.
+        due: when the next one may be started, by the same clock.
+        restarts: how many have been started after the first.
         rests_until: no connection is dealt to it before that, by the same clock.
         doomed: when it is killed, by the same clock: it does not listen any more.
-        connections: those dealt to it, by descriptor; the parent's duplicates.
+        connections: those dealt to it, by descriptor.
     """
 
-    def __init__(self, index: int, poller: Poller) -> None:
+    def __init__(self, index: int, poller: Poller, ledger: Ledger) -> None:
         self.index = index
         self._poller = poller
+        self._ledger = ledger
         # The inbox outlives the process: nobody's step is lost on the way.
         receiver, sender = open_pair()
-        self._inbox, self.outbox = Channel(receiver), Channel(sender)
+        self.inbox, self.outbox = Channel(receiver), Channel(sender)
         self.process: Optional[Process] = None
         self.control: Optional[Channel] = None
         self.requests: Optional[Channel] = None
@@ -57,10 +89,12 @@ class Worker:
         self.ready = self.served = self.quiet = False
         self.plugins: list[str] = []
         self.started = float("-inf")
+        self.due = 0.0
+        self.restarts = -1
+        self._short_lives = 0  # in a row
         self.rests_until = 0.0
         self.doomed = float("inf")
-        self.connections: dict[int, socket.socket] = {}
-        self._numbers: dict[int, int] = {}  # descriptors are used again, these numbers are not
+        self.connections: dict[int, Dealt] = {}
         self._dealt = 0
 
     @property
@@ -88,6 +122,7 @@ class Worker:
             ConfigError: this process has no script that could be run again.
         """
         self.started = time.monotonic()
+        self.restarts += 1
         self.ready = self.served = self.quiet = False
         self.doomed = float("inf")
         pairs = [open_pair() for _ in range(2)]
@@ -97,8 +132,9 @@ class Worker:
                 parent=os.getpid(),
                 control=pairs[0][1].fileno(),
                 requests=pairs[1][1].fileno(),
-                inbox=self._inbox.fileno(),
+                inbox=self.inbox.fileno(),
                 outboxes=[one.outbox.fileno() for one in crew],
+                ledger=self._ledger.fd,
             )
             self.process = fork() if config.start_method == "fork" else spawn(link, config.mode)
             if self.process is None:
@@ -107,7 +143,7 @@ class Worker:
                     theirs.detach()
                 for one in crew:
                     one.outbox.detach()
-                self._inbox.detach()
+                self.inbox.detach()
                 return link
         finally:
             for ours, theirs in pairs:
@@ -131,45 +167,36 @@ class Worker:
                 return  # it has just died
         self._backlog.append((message, fds))
 
-    def deal(self, sock: socket.socket) -> None:
+    def deal(self, dealt: Dealt) -> None:
         """Give the worker a duplicate of a connection."""
-        fd = sock.fileno()
-        self.connections[fd] = sock
+        fd = dealt.fileno()
+        self.connections[fd] = dealt
         self._dealt += 1
-        self._numbers[fd] = self._dealt
-        self.tell(DEAL, fd, self._dealt, fds=(fd,))
+        dealt.number = self._dealt
+        self.tell(DEAL, fd, dealt.number, dealt.slot, fds=(fd,))
 
     def has_still(self, fd: int, number: int) -> bool:
         """Whether a descriptor is of the connection that was dealt under that number."""
-        return self._numbers.get(fd) == number
+        dealt = self.connections.get(fd)
+        return dealt is not None and dealt.number == number
 
-    def take_back(self, fd: int) -> Optional[socket.socket]:
-        """A connection that the worker could not take; None if it has been closed meanwhile."""
-        sock = self.connections.pop(fd, None)
-        if sock is not None:
-            del self._numbers[fd]
-            self._poller.forget(sock)
-        return sock
+    def take_back(self, fd: int) -> Optional[Dealt]:
+        """A connection that is the worker's no more; None if it has been closed meanwhile."""
+        dealt = self.connections.pop(fd, None)
+        if dealt is not None:
+            self._poller.forget(dealt)
+        return dealt
 
-    def drop(self, fd: int, cut: bool = False) -> None:
-        """Close the parent's duplicate of a connection.
-
-        Args:
-            fd: of the duplicate.
-            cut: let Kong and the worker find the connection closed.
-        """
-        sock = self.take_back(fd)
-        if sock is None:
+    def drop(self, fd: int) -> None:
+        """Close the parent's duplicate of a connection."""
+        dealt = self.take_back(fd)
+        if dealt is None:
             return
         if self._backlog:  # the descriptor will be another connection's
             kept = [entry for entry in self._backlog if entry[0][:2] != (DEAL, fd)]
             self._backlog = collections.deque(kept)
-        if cut:
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # Kong was faster
-        sock.close()
+        dealt.sock.close()
+        self._ledger.close(dealt.slot)
 
     def flush(self) -> None:
         """Say what it had no room for."""
@@ -200,6 +227,9 @@ class Worker:
         text = f"worker {self.index} (pid {self.process.pid}) has ended: {describe_end(status)}"
         self.process = None
         self.ready = False
+        now = time.monotonic()
+        self._short_lives = 0 if now - self.started >= STEADY else self._short_lives + 1
+        self.due = now + BACK_OFF[min(max(0, self._short_lives - 1), len(BACK_OFF) - 1)]
         self._backlog.clear()
         for channel in (self.control, self.requests):
             if channel is not None:
@@ -208,21 +238,6 @@ class Worker:
         self.control = self.requests = None
         return text
 
-    def cut_connections(self) -> None:
-        """Let Kong find all connections of a worker that is no more closed."""
-        for fd in list(self.connections):
-            self.drop(fd, cut=True)
-
-    def stand_in(self) -> None:
-        """Refuse the steps for a worker that is not there; until it is ready again."""
-        read_inbox(self._inbox, refuse_step)
-        self._poller.forget(self._inbox)  # still watched if the one before was never ready
-        self._poller.watch(self._inbox, lambda: read_inbox(self._inbox, refuse_step))
-
-    def stand_back(self) -> None:
-        """Leave the inbox to the worker."""
-        self._poller.forget(self._inbox)
-
     def close(self, in_child: bool = False) -> None:
         """Release everything but the process.
 
@@ -230,11 +245,12 @@ class Worker:
             in_child: this is a forked worker, and the connections are not to be touched.
         """
         if in_child:
-            for sock in self.connections.values():
-                sock.close()
+            for dealt in self.connections.values():
+                dealt.sock.close()
         else:
-            self.cut_connections()
-        for channel in (self.control, self.requests, self._inbox, self.outbox):
+            for fd in list(self.connections):
+                self.drop(fd)
+        for channel in (self.control, self.requests, self.inbox, self.outbox):
             if channel is not None:
                 channel.close()
 

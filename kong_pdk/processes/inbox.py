@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from typing import Callable
+from typing import Callable, NamedTuple
 
-from .._codec import Connection, Request, encode_error
+from .._codec import Connection, Request
 from ..config import MAX_WORKERS
 from ..exception import RPCError
-from ..runtime.service import no_event_text
+from ..runtime.events import owner_of
 from .channel import Channel
 
 logger = logging.getLogger("kong_pdk.server")
@@ -42,17 +42,19 @@ class Forwarder:
 
     def __call__(self, request: Request, connection: Connection, wait: bool) -> bool:
         """Have another worker take a step."""
-        owner = request.target % MAX_WORKERS
+        owner = owner_of(request.target, MAX_WORKERS)
         if owner == self._index or owner >= len(self._outboxes) or connection.borrowed:
             return False
-        step = (request.kind, request.msgid, request.target, request.value)
-        connection.lent, fd, own = (owner, connection.consumed), connection.fileno(), -1
+        slot, fd, own = connection.slot, connection.fileno(), -1
+        owes = connection.lend(owner)
+        step = (request.kind, request.msgid, request.target, request.value, slot, owes)
         try:
             if wait:  # the connection may be closed meanwhile, and its number be another file's
                 fd = own = os.dup(fd)
             self._outboxes[owner].send(step, [fd], PATIENCE if wait else 0.0)
         except (OSError, ValueError) as exc:
-            connection.lent = None
+            if not connection.reclaim(owes):
+                return True  # its owner has died, and the parent has answered
             if wait:
                 raise RPCError(f"a step cannot be handed to worker {owner}: {exc}") from exc
             return False
@@ -62,34 +64,46 @@ class Forwarder:
         return True
 
 
-def read_inbox(inbox: Channel, take: Callable[[socket.socket, Request], None]) -> None:
+class Lent(NamedTuple):
+    """A step from another worker's connection.
+
+    Attributes:
+        sock: a duplicate of the connection, to answer on.
+        request: the step.
+        slot: of the connection in the ledger.
+        owes: what is owed on it.
+    """
+
+    sock: socket.socket
+    request: Request
+    slot: int
+    owes: int
+
+
+def read_inbox(inbox: Channel, take: Callable[[Lent], None]) -> bool:
     """Take the steps that lie in an inbox.
 
     Args:
         inbox: of this worker.
-        take: gets each, with a socket of its own to answer on.
+        take: gets each.
+
+    Returns:
+        Whether there may be more of them.
     """
     for _ in range(BATCH):
         try:
             message = inbox.receive()
         except BlockingIOError:
-            return
+            return False
         except (EOFError, OSError) as exc:
             logger.error("a step of another worker is lost: %s", exc)
-            return
+            return False
         if len(message.fds) != 1:
             for fd in message.fds:
                 os.close(fd)
             logger.error("a step of another worker is lost: too many descriptors are open here")
             continue
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=message.fds[0])
-        take(sock, Request(*message.value))
-
-
-def refuse_step(sock: socket.socket, request: Request) -> None:
-    """Answer a step in place of a worker that is no more."""
-    with sock:
-        try:
-            sock.send(encode_error(request.msgid, no_event_text(request.target)))
-        except OSError:
-            pass  # Kong is gone
+        *fields, slot, owes = message.value
+        take(Lent(sock, Request(*fields), slot, owes))
+    return True

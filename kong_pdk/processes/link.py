@@ -22,6 +22,7 @@ class Link:
         requests: the worker asks the parent here, one question at a time.
         inbox: the other workers leave steps here.
         outboxes: where to leave steps for each worker, by its index; this one's too.
+        ledger: memory for what is owed on connections.
     """
 
     index: int
@@ -30,10 +31,11 @@ class Link:
     requests: int
     inbox: int
     outboxes: list[int]
+    ledger: int
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""
-        yield from (self.control, self.requests, self.inbox)
+        yield from (self.control, self.requests, self.inbox, self.ledger)
         yield from self.outboxes
 
 

@@ -1,8 +1,9 @@
 """The parent of the workers: owns the sockets, deals connections, starts and ends workers.
 
 It runs one thread and no plugin, so whatever a plugin does, it can answer for a worker. It keeps a
-duplicate of each connection, on which it only waits for the end: when a worker dies, Kong finds its
-connections closed at once, and does not wait for answers.
+duplicate of each connection, on which it only waits for the end, as long as the worker lives; when
+that dies, the connections are another one's, and calls that it owed an answer are refused
+(:mod:`kong_pdk.processes.rescue`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from ..server.listener import Listener
 from .channel import Channel
 from .crew import (
     ALONE,
-    DIED,
     END,
     FAILED,
     FORGET,
@@ -33,12 +33,15 @@ from .crew import (
     READY,
     STOP,
     USED,
+    Dealt,
     Worker,
     answer_requests,
 )
+from .ledger import Ledger
 from .link import Link
 from .poller import Poller
 from .registry import Registry
+from .rescue import PATIENCE, Rescue
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -46,8 +49,8 @@ logger = logging.getLogger("kong_pdk.server")
 TICK = 1.0
 #: The same while something is awaited that nothing wakes it up for, seconds.
 SHORT_TICK = 0.02
-#: A worker is started again no sooner than so long after the start before, seconds.
-RESTART_DELAY = 1.0
+#: A worker that the system could not start is tried again after so long, seconds.
+RETRY = 1.0
 #: How long a worker may take to end after its graceful time, seconds: handlers unwind, and threads
 #: that a plugin has left behind hold it up.
 END_PATIENCE = 6.0
@@ -66,12 +69,14 @@ class Parent:
         self._config = config
         self._pid = os.getpid()
         self._poller = Poller()
-        self._crew = [Worker(index, self._poller) for index in range(config.workers)]
+        self._ledger = Ledger(config)
+        self._crew = [Worker(index, self._poller, self._ledger) for index in range(config.workers)]
+        self._rescue = Rescue(config, self._poller, self._ledger)
+        self._lonely_since = float("inf")  # no worker has been ready since then
         self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
         self._door = Door(config)
         self._accepting = False
         self._full = False
-        self._homeless: list[socket.socket] = []  # connections that no worker has
         self._next = 0  # index of the worker whose turn it is among those with as little to do
         self._plugins: Optional[list[str]] = None  # None until the server listens
         self._failure: Optional[str] = None  # why a worker could not start
@@ -137,6 +142,7 @@ class Parent:
     def _time_to_sleep(self) -> float:
         hurry = (
             self.stopping
+            or self._rescue.is_draining
             or self._child_ended
             or not self._accepting
             or any(one.is_congested or one.process is None for one in self._crew)
@@ -152,11 +158,17 @@ class Parent:
         for worker in self._crew:
             if worker.is_congested:
                 worker.flush()
-        while self._homeless:
+        if any(one.ready for one in self._crew):
+            self._lonely_since = float("inf")
+        else:
+            self._lonely_since = min(self._lonely_since, now)
+        while len(self._rescue):
             chosen = self._choose()
-            if chosen is None:
+            dealt = None if chosen is None else self._rescue.take()
+            if chosen is None or dealt is None:
                 break
-            self._deal(self._homeless.pop(), chosen)
+            self._deal(dealt, chosen)
+        self._rescue.tick(now, self._is_lonely())
         while self._obeyed < self._signals:
             self._obeyed += 1
             self._begin_stop(now) if self._obeyed == 1 else self._hurry(now)
@@ -169,7 +181,12 @@ class Parent:
         if self.stopping:
             self._go_on_stopping(now)
         elif self._door.listeners:
-            self._set_accepting(not self._door.rests and self._choose() is not None)
+            anybody = self._choose() is not None or self._is_lonely()
+            self._set_accepting(not self._door.rests and anybody)
+
+    def _is_lonely(self) -> bool:
+        """Whether there has been no worker for so long that calls do not wait for one."""
+        return time.monotonic() - self._lonely_since > PATIENCE
 
     def _drain(self) -> None:
         try:
@@ -223,14 +240,23 @@ class Parent:
         """Accept some connections and deal them."""
         accepted = self._door.accept(listener)
         while True:
-            worker = self._choose()
-            sock = None if worker is None else next(accepted, None)
-            if worker is None or self._door.rests:
+            worker, lonely = self._choose(), self._is_lonely()
+            nobody = worker is None and not lonely
+            sock = None if nobody else next(accepted, None)
+            if nobody or self._door.rests:
                 self._set_accepting(False)
                 self._note_full()
-            if worker is None or sock is None:
+            if sock is None:
                 return
-            self._deal(sock, worker)
+            self._take_in(sock, worker)
+
+    def _take_in(self, sock: socket.socket, worker: Optional[Worker]) -> None:
+        """Deal a new connection, or keep it until there is somebody to deal it to."""
+        dealt = Dealt(sock, self._ledger.open())
+        if worker is None:
+            self._rescue.add(dealt, time.monotonic())
+        else:
+            self._deal(dealt, worker)
 
     def _note_full(self) -> None:
         """Say so, once, when no worker may have more connections."""
@@ -260,10 +286,10 @@ class Parent:
             default=None,
         )
 
-    def _deal(self, sock: socket.socket, worker: Worker) -> None:
+    def _deal(self, dealt: Dealt, worker: Worker) -> None:
         self._next = worker.index + 1
-        worker.deal(sock)
-        self._poller.watch_end(sock, functools.partial(worker.drop, sock.fileno()))
+        worker.deal(dealt)
+        self._poller.watch_end(dealt, functools.partial(worker.drop, dealt.fileno()))
 
     # --- workers ---------------------------------------------------------------------------------
 
@@ -271,12 +297,13 @@ class Parent:
         """Start a worker where there is none; returns its link in a forked one itself."""
         if worker.process is not None or self.stopping:
             return None
-        if time.monotonic() < worker.started + RESTART_DELAY:
+        if time.monotonic() < worker.due:
             return None
         try:
             link = worker.start(self._config, self._crew)
         except (OSError, ConfigError) as exc:
             self._fail(f"worker {worker.index} cannot be started: {exc}")
+            worker.due = time.monotonic() + RETRY
             return None
         if link is not None:
             self._become_worker()
@@ -297,8 +324,7 @@ class Parent:
         self._door.let_go()
         for worker in self._crew:
             worker.close(in_child=True)
-        for sock in self._homeless:
-            sock.close()
+        self._rescue.close(in_child=True)
         os.close(self._wake_fd)
         os.close(self.signal_fd)
 
@@ -331,7 +357,7 @@ class Parent:
 
     def _on_ready(self, worker: Worker, plugins: list[str]) -> None:
         if self._plugins is not None:
-            worker.stand_back()
+            self._poller.forget(worker.inbox)  # it reads that itself from now on
             missing = set(self._plugins).difference(plugins)
             if missing:  # Kong would let their requests through
                 self._fail(f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}")
@@ -345,9 +371,9 @@ class Parent:
     def _on_lost(self, worker: Worker, fd: int, number: int) -> None:
         """Deal a connection again that a worker had no descriptor for."""
         worker.rests_until = time.monotonic() + TICK
-        sock = worker.take_back(fd) if worker.has_still(fd, number) else None
-        if sock is not None:
-            self._homeless.append(sock)
+        dealt = worker.take_back(fd) if worker.has_still(fd, number) else None
+        if dealt is not None:
+            self._rescue.add(dealt, time.monotonic())
 
     def _fail(self, text: str) -> None:
         """Note why a worker cannot start: the end of a server that does not listen yet."""
@@ -363,18 +389,19 @@ class Parent:
         text = worker.take_end()
         if text is None:
             return
-        worker.cut_connections()
+        self._poller.forget(worker.inbox)  # still watched if the one before was never ready
+        answered = self._rescue.take_over(worker, self._crew, now)
         if self.stopping:
             logger.debug("%s", text)
             return
         if self._plugins is None:
             self._fail(f"{text}, before it was ready")
             return
-        logger.error("%s%s", text, "" if worker.served else ", before it was ready")
-        worker.stand_in()
-        for other in self._crew:
-            if other is not worker:
-                other.tell(DIED, worker.index)
+        logger.error(
+            "%s%s; %d calls that it had to answer are refused",
+            text, "" if worker.served else ", before it was ready", answered,
+        )  # fmt: skip
+        self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -396,11 +423,7 @@ class Parent:
 
     def _take_last(self, listener: Listener) -> None:
         for sock in self._door.accept(listener, all_of_them=True):
-            worker = self._choose()
-            if worker is None:  # all of them are slow at the moment
-                self._homeless.append(sock)
-            else:
-                self._deal(sock, worker)
+            self._take_in(sock, self._choose())  # all of them may be slow at the moment
 
     def _hurry(self, now: float) -> None:
         """Wait for handlers no longer."""
@@ -413,7 +436,7 @@ class Parent:
         A worker that has nothing to do may still get the steps of another one's events.
         """
         running = [one for one in self._crew if one.process is not None]
-        if self._homeless and running and now < self._deadline:
+        if len(self._rescue) and running and now < self._deadline:
             return
         if not self._told_alone and not any(one.connections for one in running):
             self._told_alone = True
@@ -429,11 +452,14 @@ class Parent:
     def _close(self) -> None:
         """End everything that is left."""
         self._door.close()
+        now = time.monotonic()
         for worker in self._crew:
             worker.kill(wait=True)
+            self._rescue.take_over(worker, self._crew, now)
+        self._rescue.close()
+        for worker in self._crew:
             worker.close()
-        for sock in self._homeless:
-            sock.close()
+        self._ledger.release()
         self._watch_children(signal.SIG_DFL)
         handle_signals(None)
         self._poller.close()

@@ -5,16 +5,14 @@ A worker makes an instance when Kong starts it there, or when the first event fo
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 import threading
 import time
 from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
 from ..config import ServerConfig
 from ..exception import RPCError, UnknownInstance
-from ..runtime.instances import ID_BITS, Instance, Instances
+from ..runtime.instances import Instance, Instances, new_ids
 from ..runtime.plugins import Plugin
 
 logger = logging.getLogger("kong_pdk.server")
@@ -47,7 +45,7 @@ class Registry:
     ) -> None:
         self._config = config or ServerConfig()
         self._sweep_due = 0.0
-        self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
+        self._new_id = new_ids()
         self._records: dict[int, Record] = {}
         self._used: dict[int, float] = {}  # when each was used last, by the monotonic clock
         self._last_start: dict[str, float] = {}
@@ -62,8 +60,8 @@ class Registry:
         """Answer a worker's question, a name and its arguments."""
         return self._answers[question[0]](*question[1:])
 
-    def _start(self, name: str, config: Any, started: float) -> int:
-        instance_id = next(self._ids)
+    def _start(self, name: str, config: Any, started: float, closed: bool) -> int:
+        instance_id = self._new_id(closed)
         self._records[instance_id] = Record(name, config, started)
         self._used[instance_id] = time.monotonic()
         self._last_start[name] = started
@@ -153,7 +151,9 @@ class SharedInstances(Instances):
         with self.starting(plugin):
             instance = Instance(0, plugin, config)  # may raise: then there is nothing to forget
         try:
-            instance.id = self._ask(START, plugin.name, config_text, instance.started)
+            closed = self.config.closes(plugin.on_error)
+            instance.id = self._ask(START, plugin.name, config_text, instance.started, closed)
+            instance.closed = closed
         except BaseException:
             self.retire(instance)
             raise

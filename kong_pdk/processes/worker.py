@@ -12,7 +12,8 @@ import sys
 import threading
 from typing import Any, Callable
 
-from .._codec import Connection, Request
+from .. import _wire
+from .._codec import Connection
 from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
 from ..modes import load_mode
@@ -24,8 +25,9 @@ from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
 from .crew import FAILED, LOST, QUIET, READY, USED
-from .inbox import Forwarder, read_inbox
+from .inbox import Forwarder, Lent, read_inbox
 from .link import Link
+from .memory import attach
 from .registry import SharedInstances
 
 logger = logging.getLogger("kong_pdk.server")
@@ -101,6 +103,9 @@ class WorkerLoop(Loop):
         super().__init__(config, mode_class.new_selector, pid=link.parent)
         self._mode_class = mode_class
         self._control = control
+        self.ledger = attach(link.ledger)
+        self._debts = memoryview(self.ledger).cast("Q")
+        os.close(link.ledger)
         self._index, self._parent = link.index, link.parent
         self._told_quiet = False
         self._alone = False  # no connection to any worker is left
@@ -145,12 +150,17 @@ class WorkerLoop(Loop):
         mode.drive()
         logger.debug("worker %d has stopped", self._index)
 
-    def _take(self, sock: socket.socket, request: Request) -> None:
+    def _take(self, lent: Lent) -> None:
         """Take a step from another worker."""
-        connection = Connection(sock, self._config.max_message, self._config.max_depth)
+        connection = Connection(lent.sock, self._config.max_message, self._config.max_depth)
         connection.borrowed = True
+        if lent.slot >= 0:
+            if self._debts[_wire.DEBT_SIZE * lent.slot] != lent.owes:
+                connection.close()  # answered by the parent: the worker before this one has died
+                return
+            connection.share(self.ledger, lent.slot, lent.owes)
         try:
-            self._mode.route(connection, request)
+            self._mode.route(connection, lent.request)
         except Exception:
             logger.exception("a step of another worker is lost because of an error of the server")
             connection.shutdown()  # Kong shall not wait for an answer
@@ -158,6 +168,7 @@ class WorkerLoop(Loop):
 
     def close(self, connection: Connection) -> None:
         """As :meth:`Loop.close`; Kong finds it closed although the parent has a duplicate."""
+        self._refuse(connection)
         connection.shutdown()
         super().close(connection)
 
@@ -184,21 +195,15 @@ class WorkerLoop(Loop):
             if not self.stopping:
                 self.stop()
 
-    def _on_deal(self, fd_there: int, number: int, fd: int = -1) -> None:
+    def _on_deal(self, fd_there: int, number: int, slot: int, fd: int = -1) -> None:
         if fd < 0:
             logger.error("cannot accept connections for a moment: too many open descriptors")
             self._tell(LOST, fd_there, number)
             return
-        self.adopt(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd))
+        self.adopt(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd), slot)
 
     def _on_forget(self, instance_id: int) -> None:
         self._instances.forget(instance_id)
-
-    def _on_died(self, index: int) -> None:
-        """Close the connections on which a worker that has died was to answer."""
-        for connection in list(self._connections):
-            if connection.lent == (index, connection.consumed):
-                connection.shutdown()
 
     def _on_stop(self) -> None:
         self.stop()

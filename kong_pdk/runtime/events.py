@@ -17,7 +17,7 @@ from .._codec import Event, Events, Request
 from ..config import LEVELS, ServerConfig
 from .instances import ID_BITS
 
-__all__ = ["Event", "Events", "Mode", "new_events"]
+__all__ = ["Event", "Events", "Mode", "new_events", "owner_of"]
 
 
 class Mode(Protocol):
@@ -51,16 +51,21 @@ def new_events(config: ServerConfig, index: int = 0, stride: int = 1) -> Events:
 
     Args:
         config: the server's settings.
-        index: of this process among those of the server; ``id % stride`` of each event.
+        index: of this process among those of the server, see :func:`owner_of`.
         stride: how many processes there can be.
     """
     first = (secrets.randbits(ID_BITS) // stride + 1) * stride + index
     return Events(
-        first,
-        stride,
+        first << 1,  # the lowest bit is _wire.CLOSED_BIT
+        stride << 1,
         config.lua_style,
         config.pdk_checks,
         LEVELS.index(config.kong_log_level),
         config.answer_timeout or math.inf,
-        track=config.handler_timeout > 0,
+        track=config.handler_timeout > 0 or config.answer_timeout > 0,
     )
+
+
+def owner_of(event_id: int, stride: int) -> int:
+    """The index of the process that an event belongs to; see :func:`new_events`."""
+    return (event_id >> 1) % stride

@@ -18,6 +18,7 @@ from .. import _wire
 from .._codec import BaseInstance
 from ..config import ServerConfig
 from ..exception import RPCError, TooManyStarts, UnknownInstance
+from ..refusals import is_closed_id
 from .closing import Closer
 from .plugins import Plugin
 
@@ -25,9 +26,18 @@ logger = logging.getLogger("kong_pdk.server")
 
 #: Ids begin anywhere below 2^52, so that those of a restarted server are new: Kong goes on using
 #: the ids that it has, and must not meet another configuration under one. Lua is exact up to 2^53.
-ID_BITS = 52
+#: The lowest bit is ``_wire.CLOSED_BIT``, the others count.
+ID_BITS = 51
 
 Handler = Callable[[Any], Any]
+
+
+def new_ids() -> Callable[[bool], int]:
+    """Gives out ids of instances; its argument is whether the plugin's requests are refused if it
+    fails.
+    """
+    numbers = itertools.count(secrets.randbits(ID_BITS) + 1)
+    return lambda closed: next(numbers) << 1 | closed
 
 
 class Instance(BaseInstance):
@@ -63,7 +73,7 @@ class Instance(BaseInstance):
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
             if plugin.closes:
                 self.close = target.close
-        super().__init__(handlers)
+        super().__init__(handlers, is_closed_id(instance_id))
 
     def describe(self) -> dict[str, Any]:
         """What Kong is told of the instance."""
@@ -95,7 +105,7 @@ class Instances:
         self._sweep_due = 0.0  # the tick
         self._lock = threading.Lock()
         self._starting: collections.Counter[str] = collections.Counter()
-        self._ids = itertools.count(secrets.randbits(ID_BITS) + 1)
+        self._new_id = new_ids()
         self.by_id: dict[int, Instance] = {}
 
     def __iter__(self) -> Any:
@@ -115,7 +125,7 @@ class Instances:
         """
         plugin, config = self.read(name, config_text)
         with self.starting(plugin):
-            instance = Instance(next(self._ids), plugin, config)
+            instance = Instance(self._new_id(self.config.closes(plugin.on_error)), plugin, config)
         instance.used = self.ticks
         self.by_id[instance.id] = instance
         plugin.last_start = instance.started

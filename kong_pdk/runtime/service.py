@@ -15,7 +15,6 @@ from .._codec import (
     Dispatcher,
     Event,
     Request,
-    encode_call,
     encode_error,
     encode_result,
 )
@@ -29,6 +28,7 @@ from ..exception import (
     UnknownInstance,
 )
 from ..pdk.proxy import root_class
+from ..refusals import BUSY, FAILURE, is_closed_id, refuse
 from .events import Events, new_events
 from .failures import fields_of, log_failure, plugin_log
 from .instances import Instance, Instances
@@ -37,21 +37,8 @@ from .redaction import redact
 
 server_log = logging.getLogger("kong_pdk.server")
 
-#: Phases in which Kong lets a plugin answer the client (Kong: kong/pdk/response.lua); certificate
-#: has no client to answer yet, log none any more.
-CLOSABLE = frozenset(("rewrite", "access", "response", "preread"))
-
-#: What the client gets to read when a plugin has failed: nothing about the cause.
-FAILURE_STATUS = 500
-FAILURE_BODY = '{"message":"An unexpected error occurred"}'
-FAILURE_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
-
 #: Longest text of an error that Kong gets to read, characters; the log has all of it.
 MAX_ERROR_TEXT = 2000
-
-#: Status for a request that the server cannot take on.
-BUSY_STATUS = 503
-BUSY_BODY = '{"message":"Service unavailable"}'
 
 _RESTART = re.compile("no plugin instance", re.IGNORECASE)
 
@@ -100,11 +87,6 @@ def no_event_text(event_id: object) -> str:
     return f"no event {event_id} is waiting for a step (here or any more)"
 
 
-def _exit(msgid: int, status: int, body: str, event_id: int = 0) -> bytes:
-    """The answer that ends a request for an event without a handler, or in place of its handler."""
-    return encode_call(msgid, event_id, "kong.response.exit", (status, body, FAILURE_HEADERS))
-
-
 def _describe_to_others(instance: Instance) -> dict[str, Any]:
     """What is told of an instance to those who need not know its configuration already."""
     description = instance.describe()
@@ -139,7 +121,6 @@ class Service:
         self.events = events or new_events(config)
         self.forward = forward
         self.pid = os.getpid()
-        self._on_error = config.on_error
         self._late = config.answer_timeout or math.inf
         #: Runs an event; see :meth:`kong_pdk._fallback.Dispatcher.run`.
         self.run_event = Dispatcher(
@@ -214,6 +195,8 @@ class Service:
             except Exception as exc:  # a value of a kind that cannot be handed on
                 text = error_text(exc)
                 server_log.warning("a step is refused: %s", text)
+        if is_closed_id(request.target):  # its handler has been given up, or is no more
+            return refuse(request.msgid, request.target)
         return encode_error(request.msgid, text)
 
     def _start_instance(self, argument: Any) -> dict[str, Any]:
@@ -269,8 +252,8 @@ class Service:
         """The answer to an event that cannot begin."""
         if isinstance(instance, Exception):
             log_failure(instance, "instance %s cannot be had", request.target)
-            if self._is_closed(None, request.value):
-                return _exit(request.msgid, FAILURE_STATUS, FAILURE_BODY)
+            if is_closed_id(request.target) and request.value in _wire.CLOSABLE:
+                return refuse(request.msgid)
             return encode_error(request.msgid, error_text(instance))
         if instance is None:
             server_log.info("instance %s is not known here: Kong will start it", request.target)
@@ -298,11 +281,11 @@ class Service:
             instance.plugin.name, event.phase, type(exc).__name__, instance.id, event.id,
             **fields_of(event),
         )  # fmt: skip
-        if event.over or not self._is_closed(instance.plugin, event.phase):
+        if event.over or not is_closed_id(event.id):
             return  # Kong logs the error that is its answer
         line = f"{event.phase} failed, the request is refused: {error_text(exc)}"
-        refuse = ("kong.response.exit", (FAILURE_STATUS, FAILURE_BODY, FAILURE_HEADERS))
-        for function, args in (("kong.log.err", (line,)), refuse, refuse):
+        end = ("kong.response.exit", FAILURE)
+        for function, args in (("kong.log.err", (line,)), end, end):
             try:
                 event.call(function, args)
             except PDKException:
@@ -318,25 +301,18 @@ class Service:
                     return
                 # Else its step has come all the same, and the next call can be made.
 
-    def _is_closed(self, plugin: Optional[Plugin], phase: object) -> bool:
-        """Whether a request is refused if this plugin, or an unknown one, fails in this phase."""
-        policy = (plugin.on_error if plugin is not None else "") or self._on_error
-        return isinstance(phase, str) and phase in CLOSABLE and policy == "closed"
-
     def refuse_expired(self, event: Event) -> bytes:
         """The answer in place of a handler that has had its time and is not at a PDK call."""
         plugin = event.instance.plugin
         text = f"plugin {plugin.name}: {event.phase} has taken too long"
         plugin_log.error("%s (instance %d, event %d)", text, event.instance.id, event.id)
-        if not self._is_closed(plugin, event.phase):
+        if not is_closed_id(event.id):
             return encode_error(event.msgid, text)
-        return _exit(event.msgid, FAILURE_STATUS, FAILURE_BODY, event.id)
+        return refuse(event.msgid, event.id)
 
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
-        if request.kind == _wire.HANDLE_EVENT:
-            # Unknown here: Kong has it of the server before this one, or from another worker.
-            instance = self.instances.by_id.get(request.target)
-            if self._is_closed(None if instance is None else instance.plugin, request.value):
-                return _exit(request.msgid, BUSY_STATUS, BUSY_BODY)
+        closed = request.kind == _wire.HANDLE_EVENT and is_closed_id(request.target)
+        if closed and request.value in _wire.CLOSABLE:
+            return refuse(request.msgid, response=BUSY)
         return encode_error(request.msgid, "the plugin server has too much to do (--max-events)")

@@ -9,6 +9,7 @@ mode says so (:meth:`Loop.read_kept`).
 
 from __future__ import annotations
 
+import collections
 import functools
 import logging
 import os
@@ -19,14 +20,18 @@ from typing import Any, Callable, Optional, Protocol, cast
 
 from .._codec import Connection, Events, Poller, Request, encode_notification
 from ..config import ServerConfig
-from ..exception import ConnectionClosed, ProtocolError
+from ..exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ProtocolError
+from ..refusals import answer_debt
 from .door import Door
+from .drain import Drain
 from .listener import Listener
 
 logger = logging.getLogger("kong_pdk.server")
 
 #: How often time-outs and idle threads are looked for, seconds.
 TICK = 1.0
+#: The same while a request that is refused is still on its way, seconds.
+DRAINING_TICK = 0.05
 #: How often it is looked whether the last event has ended, once the server is to stop, seconds.
 STOPPING_TICK = 0.05
 
@@ -75,6 +80,13 @@ class Loop:
         self._selector: Any = new_selector()
         self._poller = Poller(new_selector)
         self._connections: set[Connection] = set()
+        self._closed_policy = config.closes("")
+        # Connections whose request is refused before all of it has come: those to begin with, with
+        # the answer, and those that are read, with the slot of each.
+        self._to_drain: collections.deque[tuple[Connection, bytes]] = collections.deque()
+        self._drains: dict[Drain, int] = {}
+        #: What is owed on connections, in memory that another process sees, if there is one.
+        self.ledger: Any = None
         self._deadline = float("inf")  # after which a stop does not wait any longer
         self.stopping = False
         self._ticks, self._due = 0, time.monotonic() + TICK
@@ -106,19 +118,39 @@ class Loop:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection that nobody else reads."""
+        """Close a connection that nobody else reads; what is owed on it is refused first."""
         self._connections.discard(connection)
         self._poller.forget(connection)
+        self._refuse(connection)
         connection.close()
+
+    def lose(self, connection: Connection, exc: Exception) -> None:
+        """Close a connection because of an error: it pays, the others go on.
+
+        A request that is too large or too deep is refused, and its connection goes on.
+        """
+        if isinstance(exc, (MessageTooLarge, NestingTooDeep)):
+            answer = answer_debt(connection.owes, self._closed_policy, f"the request is {exc}")
+            if answer:
+                logger.warning("refused a request: %s", exc)
+                self._connections.discard(connection)
+                self._poller.forget(connection)
+                self._to_drain.append((connection, answer))
+                self._wake()
+                return
+        if isinstance(exc, ProtocolError):
+            logger.warning("closed a connection: %s", exc)
+        elif isinstance(exc, ConnectionClosed):
+            logger.debug("closed a connection: %s", exc)
+        else:  # no memory, no thread
+            logger.error("closed a connection because of an error of the server", exc_info=exc)
+        self.close(connection)
 
     def stop(self) -> None:
         """Stop serving, gracefully the first time and at once the second; for signal handlers."""
         self._deadline = 0.0 if self.stopping else time.monotonic() + self._config.graceful_timeout
         self.stopping = True
-        try:
-            os.write(self.signal_fd, b"\0")
-        except OSError:
-            pass  # full of wake-ups already, or the loop has ended
+        self._wake()
 
     # --- the loop's own thread --------------------------------------------------------------------
 
@@ -130,7 +162,7 @@ class Loop:
         """
         self._door.open()
 
-    def watch(self, fileobj: Any, callback: Callable[[], None]) -> None:
+    def watch(self, fileobj: Any, callback: Callable[[], object]) -> None:
         """Call back, in the loop's thread, while something with a descriptor is readable."""
         self._selector.register(fileobj, selectors.EVENT_READ, callback)
 
@@ -138,9 +170,16 @@ class Loop:
         """Do not call back any more."""
         self._selector.unregister(fileobj)
 
-    def adopt(self, sock: socket.socket) -> None:
-        """Serve a connected socket as if it had been accepted here."""
+    def adopt(self, sock: socket.socket, slot: int = -1) -> None:
+        """Serve a connected socket as if it had been accepted here.
+
+        Args:
+            sock: the socket.
+            slot: its place in the ledger; -1 if it has none.
+        """
         connection = Connection(sock, self._config.max_message, self._config.max_depth)
+        if slot >= 0:
+            connection.share(self.ledger, slot)
         connection.opening = self._opening
         self._connections.add(connection)
         self._watch(connection)
@@ -148,7 +187,7 @@ class Loop:
     def start(self, mode: LoopMode) -> None:
         """Begin to accept connections for a mode."""
         self._mode = mode
-        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._drain)
+        self._selector.register(self._wake_fd, selectors.EVENT_READ, self._take_wakeups)
         if mode.takes_connections:
             self._selector.register(self._poller, selectors.EVENT_READ, self._read_parked)
         self._serving = True
@@ -176,7 +215,7 @@ class Loop:
             begin: takes the requests that begin an event.
             may_wait: says whether the mode has nothing else to do at the moment.
         """
-        self._poller.read_ready(events, begin, self._mode.route, self._lose, may_wait)
+        self._poller.read_ready(events, begin, self._mode.route, self.lose, may_wait)
 
     def turn(self, timeout: Optional[float] = None) -> bool:
         """Do what there is to do, once.
@@ -191,9 +230,11 @@ class Loop:
         if timeout is None:
             timeout = max(0.0, self._due - time.monotonic())
             timeout = STOPPING_TICK if self.stopping else timeout
+            timeout = min(timeout, DRAINING_TICK) if self._drains else timeout
         try:
             for key, _ in self._selector.select(timeout):
                 key.data()
+            self._tend_drains()
             if self.stopping:
                 self._close_listeners()
             if time.monotonic() >= self._due:
@@ -225,7 +266,8 @@ class Loop:
     def _is_quiet(self) -> bool:
         """Whether nothing is being answered; to be asked at each turn of a loop that stops."""
         # Twice in a row: a request that has just arrived may not have woken its thread yet.
-        self._quiet = 0 if self._mode.is_busy(self._is_connected()) else self._quiet + 1
+        busy = self._drains or self._to_drain or self._mode.is_busy(self._is_connected())
+        self._quiet = 0 if busy else self._quiet + 1
         return self._quiet > 2
 
     def _is_connected(self) -> bool:
@@ -234,7 +276,11 @@ class Loop:
 
     def _end(self) -> None:
         self._close_listeners()
+        self._tend_drains()
+        for drain in self._drains:
+            drain.finish()
         for connection in list(self._connections):
+            self._refuse(connection)
             connection.shutdown()
         self._mode.stop()
         for connection in list(self._connections):
@@ -264,11 +310,44 @@ class Loop:
             else:
                 self._selector.unregister(listener)
 
-    def _drain(self) -> None:
+    def _wake(self) -> None:
+        try:
+            os.write(self.signal_fd, b"\0")
+        except OSError:
+            pass  # full of wake-ups already, or the loop has ended
+
+    def _take_wakeups(self) -> None:
         try:
             os.read(self._wake_fd, 4096)
         except BlockingIOError:
             pass
+
+    def _refuse(self, connection: Connection) -> None:
+        """Answer what is owed on a connection that is about to be closed."""
+        why = "the plugin server cannot answer"
+        answer = answer_debt(connection.owes, self._closed_policy, why)
+        if answer:
+            try:
+                connection.send_nowait(connection.opening + answer)
+            except ConnectionClosed:
+                pass  # Kong was faster
+
+    def _tend_drains(self) -> None:
+        while self._to_drain:
+            connection, answer = self._to_drain.popleft()
+            answer = connection.opening + answer
+            drain = Drain(connection.detach(), answer, connection.missing)
+            self._drains[drain] = connection.slot
+            self._selector.register(drain.sock, selectors.EVENT_READ, drain.read)
+        for drain in list(self._drains):
+            drain.tick()
+            if drain.done is not None:
+                slot = self._drains.pop(drain)
+                self._selector.unregister(drain.sock)
+                if drain.done:
+                    self.adopt(drain.sock, slot)
+                else:
+                    drain.finish()
 
     def _accept(self, listener: Listener, all_of_them: bool = False) -> None:
         for sock in self._door.accept(listener, all_of_them):
@@ -309,12 +388,4 @@ class Loop:
             else:
                 self._mode.route(connection, request)
         except Exception as exc:
-            self._lose(connection, exc)
-
-    def _lose(self, connection: Connection, exc: Exception) -> None:
-        """Close a connection because of an error: it pays, the others go on."""
-        if isinstance(exc, ProtocolError):
-            logger.warning("closed a connection: %s", exc)
-        elif not isinstance(exc, ConnectionClosed):  # no memory, no thread
-            logger.error("closed a connection because of an error of the server", exc_info=exc)
-        self.close(connection)
+            self.lose(connection, exc)

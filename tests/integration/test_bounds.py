@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from failures import refused
 from kongwire import Connection, Kong, RemoteError, pack
 from servers import Flavour, Server, Start, wait_until
 
@@ -121,11 +122,59 @@ def test_connections_that_wait_when_the_server_stops(start: Start) -> None:
     assert "still running" not in server.log and "killed" not in server.log
 
 
+GETS_BODY = """
+def access(self, kong):
+    kong.request.get_raw_body()
+
+def log(self, kong):
+    kong.request.get_raw_body()
+"""
+
+
 def test_a_message_that_is_too_large(start: Start) -> None:
+    """Kong sends all of it in any case; then it reads why, and the connection goes on."""
     server = start("--max-message", "10000")
-    with server.kong() as kong:
-        with kong.connect() as connection:
-            connection.send_raw(pack([0, 1, "plugin.GetPluginInfo", ["x" * 20_000]])[:15_000])
-            wait_until(connection.is_closed_by_server, "the connection to be closed")
+    with server.kong() as kong, kong.connect() as connection:
+        with pytest.raises(RemoteError, match=r"at least \d+ bytes, 10000 are allowed"):
+            connection.call("plugin.GetPluginInfo", "x" * 20_000)
+        assert connection.call("plugin.GetPluginNames") == ["author", "hello"]
         assert "max_message" in server.log
-        assert kong.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "phase", "closed"),
+    [((), "access", True), ((), "log", None), (("--on-error", "open"), "access", False)],
+)
+def test_a_step_that_is_too_large_does_not_let_the_request_through(
+    start: Start, flags: tuple[str, ...], phase: str, closed: Optional[bool]
+) -> None:
+    server = start("--max-message", "1000000", *flags)
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(GETS_BODY), phase)
+        # More than the socket holds: the client would hang if nobody read the rest.
+        msgid = connection.send_step(turn.event_id, b"x" * 3_000_000)
+        if closed:
+            assert refused(connection.turn(msgid))
+        else:
+            with pytest.raises(RemoteError, match="1000000 are allowed"):
+                connection.turn(msgid)
+        assert connection.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+def test_a_step_that_is_too_large_whose_event_comes_last(start: Start) -> None:
+    """The server's policy decides then."""
+    server = start("--max-message", "10000")
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(GETS_BODY))
+        argument = {"Data": b"x" * 20_000, "EventId": turn.event_id}
+        assert refused(connection.turn(connection.request("plugin.Step", argument)))
+
+
+def test_a_message_that_is_too_deep(start: Start) -> None:
+    server = start("--max-depth", "10")
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(GETS_BODY))
+        msgid = connection.send_step(turn.event_id, [[[[[[[[[[[1]]]]]]]]]]])
+        assert refused(connection.turn(msgid))
+        assert "max_depth" in server.log or "deeper than 10" in server.log
+        assert connection.call("plugin.GetPluginNames") == ["author", "hello"]

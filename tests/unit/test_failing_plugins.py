@@ -11,7 +11,7 @@ import pytest
 from kong_pdk import _wire
 from kong_pdk._codec import Request
 from kong_pdk.exception import EventAbandoned
-from kong_pdk.runtime.service import CLOSABLE, FAILURE_BODY, FAILURE_STATUS
+from kong_pdk.refusals import FAILURE_BODY, FAILURE_STATUS
 
 GONE = EventAbandoned("Kong is gone")
 
@@ -54,7 +54,7 @@ def fail_with(failure: BaseException) -> Callable[[Any], None]:
     return body
 
 
-@pytest.mark.parametrize("phase", sorted(CLOSABLE))
+@pytest.mark.parametrize("phase", sorted(_wire.CLOSABLE))
 def test_a_failing_plugin_refuses_the_request(
     either: Any, failure: BaseException, phase: str
 ) -> None:

@@ -65,6 +65,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ),
     ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
     ("kong_pdk.config", ("kong_pdk._wire", "kong_pdk.exception")),
+    ("kong_pdk.refusals", ("kong_pdk._wire", "kong_pdk._codec")),
     ("kong_pdk.accounts", ("kong_pdk.exception",)),
     (
         "kong_pdk.pdk",
@@ -77,7 +78,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.runtime",
         (
             "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
-            "kong_pdk._wire", "kong_pdk.exception",
+            "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
         ),
     ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
@@ -85,7 +86,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.server",
         (
             "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk.exception",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
         ),
     ),
     (
@@ -100,19 +101,34 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.processes.link", ()),
     ("kong_pdk.processes.channel", ("kong_pdk.processes.link",)),
     ("kong_pdk.processes.poller", ()),
+    ("kong_pdk.processes.memory", ()),
+    (
+        "kong_pdk.processes.ledger",
+        ("kong_pdk.processes.memory", "kong_pdk._wire", "kong_pdk.config"),
+    ),
     ("kong_pdk.processes.launch", ("kong_pdk.processes.link", "kong_pdk._again")),
     (
         "kong_pdk.processes.crew",
         (
-            "kong_pdk.processes.channel", "kong_pdk.processes.inbox", "kong_pdk.processes.launch",
-            "kong_pdk.processes.link", "kong_pdk.processes.poller", "kong_pdk.config",
+            "kong_pdk.processes.channel", "kong_pdk.processes.launch",
+            "kong_pdk.processes.ledger", "kong_pdk.processes.link", "kong_pdk.processes.poller",
+            "kong_pdk.config",
+        ),
+    ),
+    (
+        "kong_pdk.processes.rescue",
+        (
+            "kong_pdk.processes.crew", "kong_pdk.processes.inbox", "kong_pdk.processes.ledger",
+            "kong_pdk.processes.poller", "kong_pdk.server.drain", "kong_pdk.refusals",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk.exception",
         ),
     ),
     (
         "kong_pdk.processes.parent",
         (
-            "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.link",
-            "kong_pdk.processes.poller", "kong_pdk.processes.registry",
+            "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.ledger",
+            "kong_pdk.processes.link", "kong_pdk.processes.poller",
+            "kong_pdk.processes.registry", "kong_pdk.processes.rescue",
             "kong_pdk.server.door", "kong_pdk.server.lifecycle", "kong_pdk.server.listener",
             "kong_pdk.config", "kong_pdk.exception",
         ),
@@ -121,7 +137,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.processes",
         (
             "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes",
-            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._again", "kong_pdk.exception",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
+            "kong_pdk.exception",
         ),
     ),
     # What the PDK is, from its table; not how plugins call it.

@@ -66,7 +66,7 @@ def test_each_start_is_an_instance_of_its_own(instances: Instances) -> None:
 
 def test_ids_are_exact_in_lua(instances: Instances) -> None:
     assert all(0 < instances.start("remember", "{}").id < 2**53 for _ in range(100))
-    assert ID_BITS == 52
+    assert ID_BITS == 51, "and one for the policy"
 
 
 def test_ids_of_a_restarted_server_are_new(plugin: Plugin) -> None:

@@ -167,9 +167,18 @@ def test_wrong_arguments(ask: Ask, method: str, params: list[Any], text: str) ->
 
 @pytest.mark.parametrize("kind", [_wire.STEP, _wire.STEP_ERROR])
 def test_a_step_that_nobody_waits_for(ask: Ask, kind: int) -> None:
-    error, _ = ask(4711, "x", kind=kind)
-    assert error == "no event 4711 is waiting for a step (here or any more)"
+    error, _ = ask(4712, "x", kind=kind)
+    assert error == "no event 4712 is waiting for a step (here or any more)"
     assert PHRASE not in error
+
+
+@pytest.mark.parametrize("kind", [_wire.STEP, _wire.STEP_ERROR])
+def test_a_step_of_a_handler_that_was_given_up(ask: Ask, kind: int) -> None:
+    """Its id says that the request is to be refused, whoever has run its handler."""
+    error, result = ask(4712 | _wire.CLOSED_BIT, "x", kind=kind)
+    assert error is None
+    assert result["Data"]["Method"] == "kong.response.exit"
+    assert result["Data"]["Args"][0] == 500
 
 
 def test_a_notification_has_no_answer(service: Service) -> None:
@@ -265,7 +274,9 @@ def test_an_instance_that_cannot_be_asked_for(policy: str) -> None:
 
     config = ServerConfig(on_error=policy)
     service = Service({}, config, Cut({}, config))
-    reply, event = service.run_event(Request(_wire.HANDLE_EVENT, 77, 5, "access"), None, None, None)
+    instance_id = 6 | config.closes("")
+    request = Request(_wire.HANDLE_EVENT, 77, instance_id, "access")
+    reply, event = service.run_event(request, None, None, None)
     assert event is None
     if policy == "closed":
         assert turn_of(reply) == ("kong.response.exit", 500)

@@ -15,9 +15,12 @@ from kong_pdk.config import MAX_WORKERS, ServerConfig
 from kong_pdk.exception import RPCError
 from kong_pdk.processes import inbox as module
 from kong_pdk.processes.channel import Channel
-from kong_pdk.processes.inbox import Forwarder, read_inbox, refuse_step
+from kong_pdk.processes.inbox import Forwarder, Lent, read_inbox
 from kong_pdk.processes.link import open_pair
-from kong_pdk.runtime.events import new_events
+from kong_pdk.runtime.events import new_events, owner_of
+
+#: An event of worker 1, whose request is refused if its plugin fails.
+THEIRS = (MAX_WORKERS + 1) << 1 | _wire.CLOSED_BIT
 
 
 class Yard:
@@ -32,14 +35,25 @@ class Yard:
         ours, self.kong = socket.socketpair()
         self.kong.settimeout(5)
         self.connection = Connection(ours)
-        self.taken: list[tuple[socket.socket, Request]] = []
+        self.memory = bytearray(8 * _wire.DEBT_SIZE * 3)
+        self.connection.share(self.memory, 2)
+        self.taken: list[Lent] = []
 
-    def take(self, sock: socket.socket, request: Request) -> None:
-        self.taken.append((sock, request))
+    @property
+    def noted(self) -> int:
+        """What others see of what the connection owes."""
+        return memoryview(self.memory).cast("Q")[2 * _wire.DEBT_SIZE]
+
+    def receive_step(self) -> Request:
+        """Let Kong send a step of worker 1, and read it."""
+        self.kong.sendall(msgpack.packb([0, 7, "plugin.Step", [{"EventId": THEIRS}]]))
+        request = self.connection.receive()
+        assert request is not None
+        return request
 
     def close(self) -> None:
-        for sock, _ in self.taken:
-            sock.close()
+        for lent in self.taken:
+            lent.sock.close()
         for each in (self.inbox, *self.outboxes, self.unused, self.kong, self.connection):
             each.close()
 
@@ -60,73 +74,112 @@ def test_ids_tell_the_worker() -> None:
         events = new_events(ServerConfig(), index, MAX_WORKERS)
         ids = [events.next_id() for _ in range(100)]
         assert len(set(ids)) == 100
-        assert {each % MAX_WORKERS for each in ids} == {index}
-        assert all(0 < each < 2**53 for each in ids)
+        assert {owner_of(each, MAX_WORKERS) for each in ids} == {index}
+        assert all(0 < each < 2**53 and not each & _wire.CLOSED_BIT for each in ids)
+        closed = events.next_id(True)
+        assert closed & _wire.CLOSED_BIT and owner_of(closed, MAX_WORKERS) == index
 
 
 def test_a_step_goes_to_its_owner(yard: Yard) -> None:
     value = [{"x": ["ä\udcff", b"\xff", None]}, 1.5]
-    assert yard.forward(step(MAX_WORKERS + 1, value), yard.connection, wait=False)
-    read_inbox(yard.inbox, yard.take)
-    ((sock, request),) = yard.taken
+    assert yard.forward(step(THEIRS, value), yard.connection, wait=False)
+    read_inbox(yard.inbox, yard.taken.append)
+    ((sock, request, _, _),) = yard.taken
     assert (request.kind, request.msgid) == (_wire.STEP, 7)
-    assert (request.target, request.value) == (MAX_WORKERS + 1, value)
+    assert (request.target, request.value) == (THEIRS, value)
     sock.sendall(b"answer")
     assert yard.kong.recv(10) == b"answer"
 
 
-@pytest.mark.parametrize("event_id", [0, MAX_WORKERS, -MAX_WORKERS, 2, MAX_WORKERS - 1, 2**80 + 9])
+@pytest.mark.parametrize(
+    "event_id", [0, 1, 2 * MAX_WORKERS, -2 * MAX_WORKERS, 4, 2 * MAX_WORKERS - 1, 2**80 + 9]
+)
 @pytest.mark.parametrize("wait", [True, False])
 def test_what_is_no_other_workers(yard: Yard, event_id: int, wait: bool) -> None:
     assert not yard.forward(step(event_id), yard.connection, wait=wait)
-    assert yard.connection.lent is None
+    assert not yard.noted & _wire.OWES_LENT
 
 
 def test_a_borrowed_connection_goes_no_further(yard: Yard) -> None:
     yard.connection.borrowed = True
-    assert not yard.forward(step(1), yard.connection, wait=True)
+    assert not yard.forward(step(THEIRS), yard.connection, wait=True)
 
 
 def test_a_full_inbox(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.05)
     count = 0
-    while yard.forward(step(1, "x" * 1000), yard.connection, wait=False):
+    while yard.forward(step(THEIRS, "x" * 1000), yard.connection, wait=False):
         count += 1
     with pytest.raises(RPCError, match=r"cannot be handed to worker 1: .*too slow"):
-        yard.forward(step(1), yard.connection, wait=True)
+        yard.forward(step(THEIRS), yard.connection, wait=True)
     for _ in range(count // module.BATCH + 1):
-        read_inbox(yard.inbox, yard.take)
+        read_inbox(yard.inbox, yard.taken.append)
     assert len(yard.taken) == count
-    assert yard.forward(step(1), yard.connection, wait=False)
+    assert yard.forward(step(THEIRS), yard.connection, wait=False)
 
 
 def test_a_value_that_cannot_cross(yard: Yard) -> None:
-    request = step(1, msgpack.ExtType(5, b"x"))
+    request = step(THEIRS, msgpack.ExtType(5, b"x"))
     assert not yard.forward(request, yard.connection, wait=False)
     with pytest.raises(RPCError, match="cannot be handed to worker 1"):
         yard.forward(request, yard.connection, wait=True)
 
 
 def test_an_empty_inbox(yard: Yard) -> None:
-    read_inbox(yard.inbox, yard.take)
+    read_inbox(yard.inbox, yard.taken.append)
     assert yard.taken == []
 
 
-def test_in_place_of_a_worker_that_is_no_more(yard: Yard) -> None:
-    assert yard.forward(step(1), yard.connection, wait=False)
-    read_inbox(yard.inbox, refuse_step)
-    kind, msgid, error, result = msgpack.unpackb(yard.kong.recv(1000))
-    assert (kind, msgid, result) == (1, 7, None)
-    assert error.startswith("no event 1 is waiting")
-
-
 def test_what_is_noted_of_a_step_under_way(yard: Yard) -> None:
-    """As long as nothing else has come on the connection, another worker owes its answer."""
-    yard.kong.sendall(msgpack.packb([0, 1, "plugin.Step", [{"EventId": 1}]]))
-    request = yard.connection.receive()
-    assert request is not None
+    request = yard.receive_step()
+    owed = yard.connection.owes
+    assert yard.noted == owed == 7 | _wire.OWES_EXIT
     assert yard.forward(request, yard.connection, wait=False)
-    assert yard.connection.lent == (1, yard.connection.consumed)
-    yard.kong.sendall(msgpack.packb([0, 2, "plugin.GetStatus", []]))
+    read_inbox(yard.inbox, yard.taken.append)
+    (lent,) = yard.taken
+    assert lent.slot == 2
+    assert yard.noted == lent.owes == owed | _wire.OWES_LENT | 1 << _wire.OWES_OWNER
+    assert yard.connection.owes == 0, "the answer is the other worker's business"
+    yard.kong.sendall(msgpack.packb([0, 8, "plugin.GetStatus", []]))
     assert yard.connection.receive() is not None
-    assert yard.connection.lent != (1, yard.connection.consumed)
+    assert yard.noted == 8 | _wire.OWES_ERROR, "the next request"
+
+
+def test_who_answers_a_step_notes_it(yard: Yard) -> None:
+    assert yard.forward(yard.receive_step(), yard.connection, wait=False)
+    read_inbox(yard.inbox, yard.taken.append)
+    (lent,) = yard.taken
+    with_it = Connection(lent.sock)
+    with_it.share(yard.memory, lent.slot, lent.owes)
+    with_it.send(b"answer")
+    assert yard.noted == 0
+
+
+def test_a_step_that_nobody_takes_is_owed_here_again(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    while yard.forward(step(THEIRS, "x" * 1000), yard.connection, wait=False):
+        pass
+    request = yard.receive_step()
+    owed = yard.noted
+    assert not yard.forward(request, yard.connection, wait=False)
+    assert yard.noted == yard.connection.owes == owed
+    with pytest.raises(RPCError):
+        yard.forward(request, yard.connection, wait=True)
+    assert yard.noted == yard.connection.owes == owed
+
+
+def test_a_step_that_was_answered_for_a_dead_worker(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parent may be faster than the failure to hand it over."""
+    request = yard.receive_step()
+
+    def send(*_: Any) -> None:
+        memoryview(yard.memory).cast("Q")[2 * _wire.DEBT_SIZE] = 0
+        raise OSError("gone")
+
+    monkeypatch.setattr(yard.outboxes[1], "send", send)
+    assert yard.forward(request, yard.connection, wait=True)
+    assert yard.connection.owes == 0

@@ -1,0 +1,240 @@
+"""What becomes of the connections of a worker that has died.
+
+Kong lets a request go on when its connection is closed without an answer. So what the worker owed
+is answered here, as the failure policy says, and the connection is kept open, for another worker or
+the next one. Calls that come meanwhile wait in it; if there is no worker for long they are refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Optional
+
+from .. import _wire
+from .._codec import Connection
+from ..config import ServerConfig
+from ..exception import ConnectionClosed, ProtocolError
+from ..refusals import answer_debt
+from ..server.drain import Drain
+from .crew import Dealt, Worker
+from .inbox import Lent, read_inbox
+from .ledger import Debt, Ledger
+from .poller import Poller
+
+logger = logging.getLogger("kong_pdk.server")
+
+#: How long calls wait for a worker until they are refused, seconds. Kong would wait for 60 s, and
+#: let the requests go on then.
+PATIENCE = 10.0
+
+DIED = "the worker process of this call has died"
+NOBODY = "no worker process is ready"
+
+
+class _Homeless:
+    """A connection that no worker has."""
+
+    def __init__(self, dealt: Dealt, since: float) -> None:
+        self.dealt = dealt
+        self.since = since
+        self.reader: Optional[Connection] = None  # once its calls are refused
+
+
+class Rescue:
+    """Answers in place of workers, and keeps connections for them; for the parent's thread.
+
+    Args:
+        config: the server's settings.
+        poller: of the parent.
+        ledger: what is owed.
+    """
+
+    def __init__(self, config: ServerConfig, poller: Poller, ledger: Ledger) -> None:
+        self._config = config
+        self._closed = config.closes("")
+        self._poller = poller
+        self._ledger = ledger
+        self._homeless: dict[int, _Homeless] = {}  # by descriptor, the oldest first
+        self._drains: dict[Drain, Dealt] = {}
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether :meth:`tick` has something to do soon."""
+        return bool(self._drains)
+
+    def __len__(self) -> int:
+        """How many connections it has."""
+        return len(self._homeless) + len(self._drains)
+
+    # --- connections without a worker ------------------------------------------------------------
+
+    def add(self, dealt: Dealt, now: float) -> None:
+        """Keep a connection until :meth:`take`."""
+        fd = dealt.fileno()
+        self._homeless[fd] = _Homeless(dealt, now)
+        self._poller.watch_end(dealt, lambda: self._drop(fd))
+
+    def take(self) -> Optional[Dealt]:
+        """A connection for a worker, the one that has waited longest; None if there is none."""
+        for fd, one in self._homeless.items():
+            if one.reader is None or not one.reader.pending:
+                self._poller.forget(one.dealt)
+                del self._homeless[fd]
+                return one.dealt
+        return None
+
+    def tick(self, now: float, lonely: bool) -> None:
+        """Do what is due.
+
+        Args:
+            now: by the monotonic clock, seconds.
+            lonely: there has been no worker for so long that nobody is to wait for one.
+        """
+        for one in list(self._homeless.values()):
+            if one.reader is None and (lonely or now - one.since > PATIENCE):
+                self._refuse_calls(one)
+        for drain, dealt in list(self._drains.items()):
+            drain.tick()
+            if drain.done is not None:
+                self._poller.forget(dealt)
+                del self._drains[drain]
+                self.add(dealt, now) if drain.done else self._close(dealt)
+
+    def _refuse_calls(self, one: _Homeless) -> None:
+        """Answer what comes on a connection from now on."""
+        config = self._config
+        one.reader = reader = Connection(one.dealt.sock, config.max_message, config.max_depth)
+
+        def read() -> None:
+            try:
+                while True:
+                    if reader.receive() is None:
+                        return
+                    answer = answer_debt(reader.owes, self._closed, NOBODY)
+                    if reader.send_nowait(answer) < len(answer):
+                        raise ConnectionClosed("it does not read its answers")
+            except (ConnectionClosed, ProtocolError) as exc:
+                logger.debug("closed a connection: %s", exc)
+                self._drop(one.dealt.fileno())
+
+        self._poller.forget(one.dealt)
+        self._poller.watch(one.dealt, read)
+        read()
+
+    def _drop(self, fd: int) -> None:
+        one = self._homeless.pop(fd, None)
+        if one is not None:
+            self._poller.forget(one.dealt)
+            self._close(one.dealt)
+
+    def _close(self, dealt: Dealt) -> None:
+        try:
+            dealt.sock.shutdown(socket.SHUT_RDWR)  # a worker may have it too
+        except OSError:
+            pass  # Kong was faster
+        dealt.sock.close()
+        self._ledger.close(dealt.slot)
+
+    def close(self, in_child: bool = False) -> None:
+        """Answer what waits, and close all connections.
+
+        Args:
+            in_child: this is a forked worker, whose connections are the parent's.
+        """
+        if not in_child:
+            for one in list(self._homeless.values()):
+                if one.reader is None:
+                    self._refuse_calls(one)
+            for drain in self._drains:
+                drain.finish()
+        for one in self._homeless.values():
+            one.dealt.sock.close()
+        for dealt in self._drains.values():
+            dealt.sock.close()
+
+    # --- a worker that has died ------------------------------------------------------------------
+
+    def take_over(self, dead: Worker, crew: list[Worker], now: float) -> int:
+        """Answer what a worker owed, and take over its connections.
+
+        Args:
+            dead: the worker, whose process has ended.
+            crew: all workers.
+            now: by the monotonic clock, seconds.
+
+        Returns:
+            The number of calls that have been answered here.
+        """
+        answered = 0
+        for fd in list(dead.connections):
+            dealt = dead.take_back(fd)
+            if dealt is not None:
+                debt = self._ledger.look(dealt.slot)
+                # What was lent is another one's business, unless that one is dead too.
+                if debt.owner >= 0:
+                    self.add(dealt, now)
+                else:
+                    answered += debt.owes != 0
+                    self._answer(dealt, debt, now)
+        others = [dealt for one in crew for dealt in one.connections.values()]
+        others += [one.dealt for one in self._homeless.values()]
+        for dealt in others:
+            debt = self._ledger.look(dealt.slot)
+            if debt.owner == dead.index:
+                answered += 1
+                self._answer_lent(dealt.sock, dealt.slot, debt.owes)
+        self.read_inbox(dead)
+        return answered
+
+    def _answer(self, dealt: Dealt, debt: Debt, now: float) -> None:
+        """Answer for a worker, and keep the connection if that is possible."""
+        owes = debt.owes
+        if not owes:
+            self.add(dealt, now)
+            return
+        self._ledger.settle(dealt.slot, owes)
+        answer = answer_debt(owes, self._closed, DIED)
+        late = self._config.answer_timeout and debt.age > self._config.answer_timeout
+        if not answer or late:
+            self._close(dealt)
+        elif owes & _wire.OWES_REST:
+            drain = Drain(dealt.sock, answer, debt.missing)
+            self._drains[drain] = dealt
+            self._poller.watch(dealt, drain.read)
+        elif not _send(dealt.sock, answer) or owes & _wire.OWES_CUT:
+            # After a part of its own answer Kong can make nothing of this one: it fails. If there
+            # was no such part, it has read this one.
+            self._close(dealt)
+        else:
+            self.add(dealt, now)
+
+    def _answer_lent(self, sock: socket.socket, slot: int, owes: int) -> None:
+        """Answer for a worker on a connection that another one reads."""
+        if slot >= 0 and not self._ledger.settle(slot, owes):
+            return
+        answer = answer_debt(owes, self._closed, DIED)
+        if not _send(sock, answer) or owes & _wire.OWES_CUT:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def read_inbox(self, dead: Worker) -> None:
+        """Answer the steps that other workers leave for one that is not there."""
+
+        def refuse(lent: Lent) -> None:
+            with lent.sock:
+                self._answer_lent(lent.sock, lent.slot, lent.owes)
+
+        while read_inbox(dead.inbox, refuse):
+            pass
+
+
+def _send(sock: socket.socket, answer: bytes) -> bool:
+    """Send all of an answer, without waiting; False if that cannot be done."""
+    try:
+        sock.setblocking(False)
+        return bool(answer) and sock.send(answer) == len(answer)
+    except OSError:
+        return False
