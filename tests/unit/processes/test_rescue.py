@@ -1,0 +1,275 @@
+"""What the parent does for workers that are no more."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any, Optional
+
+import msgpack
+import pytest
+
+from kong_pdk import _wire
+from kong_pdk.config import ServerConfig
+from kong_pdk.processes import crew as crew_module
+from kong_pdk.processes.crew import BACK_OFF, STEADY, Dealt, Worker
+from kong_pdk.processes.ledger import Ledger
+from kong_pdk.processes.poller import Poller
+from kong_pdk.processes.rescue import PATIENCE, Rescue
+
+EXIT, ERROR = _wire.OWES_EXIT, _wire.OWES_ERROR
+LENT_TO_1 = _wire.OWES_LENT | 1 << _wire.OWES_OWNER
+
+
+class Yard:
+    """A parent with two workers without processes, and a connection of worker 0."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.poller = Poller()
+        self.ledger = Ledger(config)
+        self.crew = [Worker(index, self.poller, self.ledger) for index in (0, 1)]
+        self.rescue = Rescue(config, self.poller, self.ledger)
+        ours, self.kong = socket.socketpair()
+        self.kong.settimeout(5)
+        self.dealt = Dealt(ours, self.ledger.open())
+        self.crew[0].deal(self.dealt)
+        self.poller.watch_end(self.dealt, lambda: None)
+
+    def owe(self, owes: int, age: float = 0.0, missing: int = 0) -> None:
+        """As a worker notes it."""
+        numbers = memoryview(self.ledger._memory).cast("Q")
+        index = _wire.DEBT_SIZE * self.dealt.slot
+        since = int(1000 * (time.monotonic() - age))
+        numbers[index : index + 3] = memoryview(
+            b"".join(n.to_bytes(8, "little") for n in (owes, since, missing))
+        ).cast("Q")
+        numbers.release()
+
+    def die(self, index: int = 0) -> int:
+        """A worker has died; returns how many calls are answered for it."""
+        return self.rescue.take_over(self.crew[index], self.crew, time.monotonic())
+
+    def answer(self) -> Any:
+        """What Kong gets to read: None for nothing, else msgid and what it is told."""
+        self.kong.setblocking(False)
+        try:
+            data = self.kong.recv(10_000)
+        except BlockingIOError:
+            return None
+        if not data:
+            return "closed"
+        _, msgid, error, result = msgpack.unpackb(data)
+        return msgid, error or result["Data"]["Args"][0]
+
+    def close(self) -> None:
+        self.rescue.close()
+        for worker in self.crew:
+            worker.close()
+        self.poller.close()
+        self.ledger.release()
+        self.dealt.sock.close()
+        self.kong.close()
+
+
+@pytest.fixture
+def yard() -> Iterator[Yard]:
+    made = Yard(ServerConfig(workers=2))
+    yield made
+    made.close()
+
+
+def test_nothing_was_owed(yard: Yard) -> None:
+    assert yard.die() == 0
+    assert yard.answer() is None
+    assert yard.rescue.take() is yard.dealt
+
+
+@pytest.mark.parametrize(("owes", "told"), [(EXIT, 500), (ERROR, "has died")])
+def test_an_answer_was_owed(yard: Yard, owes: int, told: Any) -> None:
+    yard.owe(77 | owes)
+    assert yard.die() == 1
+    msgid, answer = yard.answer()
+    assert msgid == 77
+    assert answer == told or told in answer
+    assert yard.ledger.look(yard.dealt.slot).owes == 0
+    assert yard.rescue.take() is yard.dealt, "the connection goes on"
+
+
+@pytest.mark.parametrize(("policy", "told"), [("closed", 500), ("open", "has died")])
+def test_the_server_decides_where_the_event_is_not_known(policy: str, told: Any) -> None:
+    yard = Yard(ServerConfig(workers=2, on_error=policy))
+    yard.owe(77 | _wire.OWES_POLICY)
+    yard.die()
+    _, answer = yard.answer()
+    assert answer == told or told in answer
+    yard.close()
+
+
+def test_a_part_of_the_answer_may_be_out(yard: Yard) -> None:
+    """Whole or half, Kong makes a failure of it."""
+    yard.owe(77 | EXIT | _wire.OWES_CUT)
+    assert yard.die() == 1
+    assert yard.answer() == (77, 500)
+    assert yard.answer() == "closed"
+
+
+def test_kong_has_given_up(yard: Yard) -> None:
+    """The answer would be taken for another request's."""
+    yard.owe(77 | EXIT, age=59.0)
+    yard.die()
+    assert yard.answer() == "closed"
+
+
+def test_what_is_owed_cannot_be_told(yard: Yard) -> None:
+    yard.owe(_wire.OWES_UNKNOWN)
+    yard.die()
+    assert yard.answer() == "closed"
+
+
+def test_the_rest_of_the_request_is_read_first(yard: Yard) -> None:
+    yard.owe(77 | EXIT | _wire.OWES_REST, missing=10)
+    assert yard.die() == 1
+    assert yard.answer() is None
+    assert yard.rescue.take() is None
+    yard.kong.send(b"x" * 10)
+    yard.poller.turn(1.0)
+    assert yard.answer() == (77, 500)
+    yard.rescue.tick(time.monotonic(), lonely=False)
+    assert yard.rescue.take() is yard.dealt
+
+
+def test_what_was_lent_is_the_owners_business(yard: Yard) -> None:
+    yard.owe(77 | EXIT | LENT_TO_1)
+    assert yard.die(0) == 0
+    assert yard.answer() is None
+    assert yard.die(1) == 1, "and the parent's when that one dies too"
+    assert yard.answer() == (77, 500)
+    assert yard.rescue.take() is yard.dealt
+
+
+def test_what_was_lent_to_a_worker_that_dies(yard: Yard) -> None:
+    yard.owe(77 | EXIT | LENT_TO_1)
+    assert yard.die(1) == 1
+    assert yard.answer() == (77, 500)
+    assert yard.crew[0].connections, "its reader goes on"
+
+
+def test_a_step_in_the_inbox_of_a_dead_worker_is_answered_once(yard: Yard) -> None:
+    owes = 77 | EXIT | LENT_TO_1
+    yard.owe(owes)
+    step = (_wire.STEP, 77, 5, None, yard.dealt.slot, owes)
+    yard.crew[1].outbox.send(step, [yard.dealt.fileno()])
+    assert yard.die(1) == 1
+    assert yard.answer() == (77, 500)
+    assert yard.answer() is None
+    yard.owe(owes + 1)
+    step = (_wire.STEP, 78, 5, None, yard.dealt.slot, owes + 1)
+    yard.crew[1].outbox.send(step, [yard.dealt.fileno()])
+    yard.rescue.read_inbox(yard.crew[1])
+    assert yard.answer() == (78, 500)
+
+
+# --- while there is no worker ---------------------------------------------------------------------
+
+
+def call(yard: Yard, msgid: int) -> None:
+    yard.kong.send(
+        msgpack.packb([0, msgid, "plugin.HandleEvent", [{"InstanceId": 7, "EventName": "access"}]])
+    )
+
+
+def test_calls_wait_for_a_while(yard: Yard) -> None:
+    yard.die()
+    call(yard, 5)
+    now = time.monotonic()
+    yard.rescue.tick(now + PATIENCE - 1, lonely=False)
+    yard.poller.turn(0)
+    assert yard.answer() is None
+    yard.rescue.tick(now + PATIENCE + 1, lonely=False)
+    assert yard.answer() == (5, 500)
+    call(yard, 6)
+    yard.poller.turn(1.0)
+    assert yard.answer() == (6, 500)
+    assert yard.rescue.take() is yard.dealt
+
+
+def test_nobody_is_to_wait(yard: Yard) -> None:
+    yard.die()
+    call(yard, 5)
+    yard.rescue.tick(time.monotonic(), lonely=True)
+    assert yard.answer() == (5, 500)
+
+
+def test_half_a_call_keeps_its_connection_here(yard: Yard) -> None:
+    yard.die()
+    yard.kong.send(b"\x94\x00")
+    yard.rescue.tick(time.monotonic(), lonely=True)
+    assert yard.rescue.take() is None, "no worker could make anything of the other half"
+    yard.kong.send(b"\x05\xa1x\x90")
+    yard.poller.turn(1.0)
+    assert yard.answer()[0] == 5
+    assert yard.rescue.take() is yard.dealt
+
+
+def test_a_connection_that_is_closed_meanwhile(yard: Yard) -> None:
+    yard.die()
+    yard.kong.close()
+    yard.poller.turn(1.0)
+    assert len(yard.rescue) == 0
+    assert yard.dealt.fileno() == -1
+
+
+def test_what_waits_is_answered_at_the_end(yard: Yard) -> None:
+    yard.die()
+    call(yard, 5)
+    yard.rescue.close()
+    assert yard.answer() == (5, 500)
+    assert yard.answer() == "closed"
+
+
+# --- the ledger, and workers that die often -------------------------------------------------------
+
+
+def test_places_are_used_again_as_late_as_can_be() -> None:
+    ledger = Ledger(ServerConfig(workers=1))
+    ledger._size = 3
+    first, second = ledger.open(), ledger.open()
+    ledger.close(first)
+    assert ledger.open() not in (first, second)
+    assert ledger.open() == first
+    assert ledger.open() == -1, "and then there is none"
+    assert ledger.look(-1).owes == _wire.OWES_UNKNOWN
+    ledger.release()
+
+
+class Ended:
+    """A process that has."""
+
+    pid = 1
+
+    def poll(self) -> Optional[int]:
+        return -9
+
+    def kill(self) -> None: ...
+
+
+def test_back_off(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, worker = 1000.0, yard.crew[0]
+    monkeypatch.setattr(crew_module.time, "monotonic", lambda: now)
+
+    def wait_after(life: float) -> float:
+        worker.started, worker.process = now - life, Ended()
+        assert "SIGKILL" in (worker.take_end() or "")
+        return worker.due - now
+
+    waits = [wait_after(0.1) for _ in range(len(BACK_OFF) + 2)]
+    assert waits == [*BACK_OFF, BACK_OFF[-1], BACK_OFF[-1]]
+    assert wait_after(STEADY) == 0
+    assert wait_after(0.1) == 0
+
+
+def test_the_memory_is_all_that_is_shared(yard: Yard) -> None:
+    """A worker maps it by its descriptor."""
+    assert os.fstat(yard.ledger.fd).st_size >= 8 * _wire.DEBT_SIZE * 65536
