@@ -82,6 +82,12 @@ def contenders() -> list[Contender]:
             ("pure", {"KONG_PDK_PUREPYTHON": "1"}),
         ):
             found.append(Contender(f"{mode}, {codec}", "ours", mode, sys.executable, flags, env))
+        if mode != "multiprocessing":
+            supervised = ("--supervise", *flags)
+            env = {"KONG_PDK_REQUIRE_EXTENSIONS": "1"}
+            found.append(
+                Contender(f"{mode}, supervised", "ours", mode, sys.executable, supervised, env)
+            )
         found.append(Contender(f"{mode}, published", "published", mode, published, flags[:1]))
     return found
 

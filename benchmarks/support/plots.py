@@ -18,9 +18,10 @@ COLOURS = {"threads": "#1b6ca8", "gevent": "#2a8c4a", "multiprocessing": "#b8531
 
 
 def style(one: dict[str, str]) -> dict[str, Any]:
-    """How a server is drawn: ours solid, pure dashed, the published one dotted."""
+    """How a server is drawn: ours solid, pure dashed, supervised dash-dotted, published dotted."""
     published, pure = one["project"] == "published", one["name"].endswith("pure")
-    line = ":" if published else "--" if pure else "-"
+    supervised = one["name"].endswith("supervised")
+    line = ":" if published else "--" if pure else "-." if supervised else "-"
     marker = "x" if published else "." if pure else "o"
     if not one["mode"]:
         marker, line = ("s", "-") if "epoll" in one["name"] else ("v", "--")
