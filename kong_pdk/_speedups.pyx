@@ -182,6 +182,7 @@ cdef enum:
 cdef uint64_t OWES_MSGID = _wire.OWES_MSGID
 cdef uint64_t OWES_ERROR = _wire.OWES_ERROR
 cdef uint64_t OWES_EXIT = _wire.OWES_EXIT
+cdef uint64_t OWES_POLICY = _wire.OWES_POLICY
 cdef uint64_t OWES_REST = _wire.OWES_REST
 cdef uint64_t OWES_CUT = _wire.OWES_CUT
 cdef uint64_t OWES_LENT = _wire.OWES_LENT
@@ -388,6 +389,62 @@ cdef object take_request(const uint8_t *p, const uint8_t *end):
             return slow_request(p, end)
         return new_request(STEP, msgid, number, take_value(value, text))
     return slow_request(p, end)
+
+
+cdef bint is_closable(const uint8_t *phase, size_t length) noexcept nogil:
+    return (
+        length == 6 and not memcmp(phase, b"access", 6)
+        or length == 7 and (not memcmp(phase, b"rewrite", 7) or not memcmp(phase, b"preread", 7))
+        or length == 8 and not memcmp(phase, b"response", 8)
+    )
+
+
+cdef uint64_t debt_of_bytes(const uint8_t *p, const uint8_t *end, bint whole) noexcept nogil:
+    """What is owed for a request, or for its beginning, as ``_wire.debt_of`` and ``debt_of_part``.
+
+    That waits for the GIL, and the process may be killed meanwhile. So this is noted before that;
+    where the request is unusual the server's policy decides until then.
+    """
+    cdef const uint8_t *at = p
+    cdef const uint8_t *text
+    cdef uint64_t msgid, number = 0
+    cdef size_t length
+    cdef int i, closed
+    if end - p < HEAD_SIZE and not whole or at[0] != 0x94 or at[1] != 0:
+        return OWES_UNKNOWN
+    at += 2
+    if not take_uint(&at, &msgid) or msgid > OWES_MSGID or not take_str(&at, &text, &length):
+        return OWES_UNKNOWN
+    if length == 18 and not memcmp(text, b"plugin.HandleEvent", 18):
+        if not whole or at[0] != 0x91 or at[1] != 0x82:
+            return msgid | OWES_POLICY
+        at += 2
+        closed = 2
+        for i in range(2):
+            if not take_str(&at, &text, &length):
+                return msgid | OWES_POLICY
+            if length == 10 and not memcmp(text, b"InstanceId", 10):
+                if not take_uint(&at, &number):
+                    return msgid | OWES_POLICY
+                closed -= number & CLOSED_BIT
+            elif take_str(&at, &text, &length):
+                closed -= is_closable(text, length)
+            else:
+                return msgid | OWES_POLICY
+        return msgid | (OWES_ERROR if closed else OWES_EXIT)
+    if length < 11 or length > 32 or memcmp(text, b"plugin.Step", 11):
+        return msgid | OWES_ERROR
+    if at[0] != 0x91 or at[1] & 0xF0 != 0x80 or at[1] == 0x80:
+        return msgid | OWES_POLICY
+    at += 2
+    if whole and at[0] == 0xA4 and not memcmp(at + 1, b"Data", 4):
+        at = skip_value(at + 5, end)
+    if at == NULL or at == end or at[0] != 0xA7 or memcmp(at + 1, b"EventId", 7):
+        return msgid | OWES_POLICY
+    at += 8
+    if not take_uint(&at, &number):
+        return msgid | OWES_POLICY
+    return msgid | (OWES_EXIT if number & CLOSED_BIT else OWES_ERROR)
 
 
 cdef object slow_request(const uint8_t *p, const uint8_t *end):
@@ -968,6 +1025,24 @@ cdef class Connection(Decoder):
         self.note(_wire.debt_of_part(self.head()) | OWES_REST, kp_now())
         return 0
 
+    cdef inline void note_bytes(self, int scanned) noexcept nogil:
+        """Note what has been read, before anything waits for the GIL."""
+        if self.debt == NULL:
+            return
+        if scanned == SCAN_DONE:
+            self.note(
+                debt_of_bytes(self.buffer + self.start, self.buffer + self.pos, True), kp_now()
+            )
+        elif scanned == SCAN_MORE and self.size > self.start:
+            if self.owed:
+                kp_note(self.debt + 2, self.count_missing())
+            else:
+                self.note(
+                    OWES_REST
+                    | debt_of_bytes(self.buffer + self.start, self.buffer + self.size, False),
+                    kp_now(),
+                )
+
     cdef inline void settle(self) noexcept nogil:
         """Note that all of an answer has been sent."""
         cdef uint64_t owes = self.owed
@@ -1005,6 +1080,7 @@ cdef class Connection(Decoder):
         with nogil:
             while True:
                 scanned = self.scan()
+                self.note_bytes(scanned)
                 if scanned != SCAN_MORE:
                     break
                 got = self.read_some()
@@ -1096,14 +1172,9 @@ cdef class Connection(Decoder):
                 got = self.write_all(p, size)
             while got == GOT_SCAN:
                 scanned = self.scan()
+                self.note_bytes(scanned)
                 if scanned != SCAN_MORE:
                     break
-                if self.size > self.start and self.debt != NULL:
-                    if self.owed:
-                        kp_note(self.debt + 2, self.count_missing())
-                    else:
-                        with gil:  # once for a request that comes in parts
-                            self.owe_part()
                 got = self.wait_some(waiter)
             waiter.enter_gate()
         waiter.following = None

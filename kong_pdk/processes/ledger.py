@@ -12,12 +12,22 @@ import time
 from typing import NamedTuple
 
 from .. import _wire
-from ..config import ServerConfig
+from ..config import MAX_WORKERS, ServerConfig
 from .memory import allocate, attach
 
 #: Bounds of the number of places. Those of closed connections are given out again as late as can
 #: be: a worker may not know yet that one is closed.
 LEAST_SLOTS, MOST_SLOTS = 1 << 16, 1 << 22
+
+
+def beat(numbers: memoryview, index: int) -> None:
+    """Note that a worker's loop is alive.
+
+    Args:
+        numbers: the ledger's memory.
+        index: of the worker.
+    """
+    numbers[len(numbers) - MAX_WORKERS + index] = int(1000 * time.monotonic())
 
 
 class Debt(NamedTuple):
@@ -55,7 +65,7 @@ class Ledger:
     def __init__(self, config: ServerConfig) -> None:
         wanted = 2 * max(1, config.workers) * config.max_connections
         self._size = min(MOST_SLOTS, max(LEAST_SLOTS, wanted))
-        self.fd = allocate(8 * _wire.DEBT_SIZE * self._size)
+        self.fd = allocate(8 * (_wire.DEBT_SIZE * self._size + MAX_WORKERS))
         self._memory = attach(self.fd)
         self._numbers = memoryview(self._memory).cast("Q")
         self._fresh = 0  # those from here on have never been used
@@ -84,6 +94,10 @@ class Ledger:
         index = _wire.DEBT_SIZE * slot
         owes, since, missing = self._numbers[index : index + 3]
         return Debt(owes, time.monotonic() - since / 1000, missing)
+
+    def silence(self, index: int) -> float:
+        """For how long a worker's loop has done nothing, seconds."""
+        return time.monotonic() - self._numbers[len(self._numbers) - MAX_WORKERS + index] / 1000
 
     def settle(self, slot: int, owes: int) -> bool:
         """Note that the parent answers; False if that has been done already.

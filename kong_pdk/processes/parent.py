@@ -135,6 +135,7 @@ class Parent:
                 self._child_ended = True  # a signal may have been lost
                 look()
                 self._registry.tick(now)
+                self._end_stuck()
                 self._door.tick()
             self._tend(now)
         return None
@@ -374,6 +375,16 @@ class Parent:
         dealt = worker.take_back(fd) if worker.has_still(fd, number) else None
         if dealt is not None:
             self._rescue.add(dealt, time.monotonic())
+
+    def _end_stuck(self) -> None:
+        """Kill workers that let Kong wait without end, so that their calls are answered."""
+        for worker in self._crew:
+            if self._rescue.is_stuck(worker):
+                logger.error(
+                    "worker %d (pid %d) lets Kong wait, and its loop does nothing: killed",
+                    worker.index, worker.pid,
+                )  # fmt: skip
+                worker.kill()
 
     def _fail(self, text: str) -> None:
         """Note why a worker cannot start: the end of a server that does not listen yet."""

@@ -28,6 +28,13 @@ logger = logging.getLogger("kong_pdk.server")
 #: let the requests go on then.
 PATIENCE = 10.0
 
+#: A worker whose loop has done nothing for so long does not notice that Kong is about to give up,
+#: seconds.
+STUCK = 5.0
+#: How much later than ``answer_timeout`` the parent acts, and answers at the latest, seconds. Kong
+#: gives up 2 s after the default.
+LATE, TOO_LATE = 0.2, 1.9
+
 DIED = "the worker process of this call has died"
 NOBODY = "no worker process is ready"
 
@@ -153,6 +160,24 @@ class Rescue:
         for dealt in self._drains.values():
             dealt.sock.close()
 
+    def is_stuck(self, worker: Worker) -> bool:
+        """Whether a worker lets Kong wait for too long, and will not notice.
+
+        A handler that blocks is its loop's business, which ends the event in time. A library that
+        keeps the interpreter, or blocks gevent's only thread, stops the loop too.
+        """
+        patience, silence = self._config.answer_timeout, self._ledger.silence(worker.index)
+        if not worker.ready or not patience or silence < STUCK:
+            return False
+        for dealt in worker.connections.values():
+            debt = self._ledger.look(dealt.slot)
+            if debt.owes and debt.owner < 0 and debt.age > patience + LATE:
+                return True
+            # What it has not even read may have come just after it fell silent.
+            if silence > patience + LATE and not debt.owes and _has_arrived(dealt.sock):
+                return True
+        return False
+
     # --- a worker that has died ------------------------------------------------------------------
 
     def take_over(self, dead: Worker, crew: list[Worker], now: float) -> int:
@@ -195,8 +220,8 @@ class Rescue:
             return
         self._ledger.settle(dealt.slot, owes)
         answer = answer_debt(owes, self._closed, DIED)
-        late = self._config.answer_timeout and debt.age > self._config.answer_timeout
-        if not answer or late:
+        patience = self._config.answer_timeout
+        if not answer or (patience and debt.age > patience + TOO_LATE):
             self._close(dealt)
         elif owes & _wire.OWES_REST:
             drain = Drain(dealt.sock, answer, debt.missing)
@@ -236,5 +261,13 @@ def _send(sock: socket.socket, answer: bytes) -> bool:
     try:
         sock.setblocking(False)
         return bool(answer) and sock.send(answer) == len(answer)
+    except OSError:
+        return False
+
+
+def _has_arrived(sock: socket.socket) -> bool:
+    """Whether there is something to read on a connection."""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except OSError:
         return False

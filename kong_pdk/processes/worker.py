@@ -26,6 +26,7 @@ from ..server.loop import Loop
 from .channel import Channel
 from .crew import FAILED, LOST, QUIET, READY, USED
 from .inbox import Forwarder, Lent, read_inbox
+from .ledger import beat
 from .link import Link
 from .memory import attach
 from .registry import SharedInstances
@@ -145,10 +146,15 @@ class WorkerLoop(Loop):
         self.watch(inbox, lambda: read_inbox(inbox, self._take))
         self.on_tick = watch_parent(self, self._parent)
         set_title(plugins, f"worker {self._index}")
+        beat(self._debts, self._index)
         self._tell(READY, sorted(plugins))
         logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
         mode.drive()
         logger.debug("worker %d has stopped", self._index)
+
+    def _tick(self) -> None:
+        beat(self._debts, self._index)
+        super()._tick()
 
     def _take(self, lent: Lent) -> None:
         """Take a step from another worker."""

@@ -245,6 +245,35 @@ def test_the_supervisor_dies(start: StartSupervised) -> None:
     wait_until(lambda: not any(map(is_alive, workers)), "no process is left")
 
 
+def test_a_worker_that_is_stuck(prefix: Path) -> None:
+    """It does not even notice that Kong is about to give up, so the parent answers."""
+    source = "def access(self, kong):\n    import ctypes\n    ctypes.PyDLL(None).sleep(300)\n"
+    command = directory_command(PLUGINS, prefix, "--supervise", "--answer-timeout", "7")
+    with running(command, prefix) as server, server.kong() as kong:
+        keeps_the_lock, well = kong.start_author(source), kong.start_author(CALLS)
+        one, other = kong.connect(), kong.connect()
+        kong.run_event(well)
+        one.send_event(keeps_the_lock)
+        wait_until(lambda: not unread(one), "the event has begun")
+        msgid = other.send_event(well)
+        assert refused(one.turn(1))
+        assert other.turn(msgid).function == "kong.log", "by the next worker"
+        assert "lets Kong wait, and its loop does nothing: killed" in server.log
+        server.check()
+
+
+def test_a_worker_that_stands_still(prefix: Path) -> None:
+    """What it has not read goes to the next one."""
+    command = directory_command(PLUGINS, prefix, "--supervise", "--answer-timeout", "6")
+    with running(command, prefix) as server, server.kong() as kong, kong.connect() as connection:
+        instance = kong.start_author(CALLS)
+        (pid,) = server.workers()
+        os.kill(pid, signal.SIGSTOP)
+        assert connection.handle_event(instance).args != [str(pid)]
+        assert "lets Kong wait, and its loop does nothing: killed" in server.log
+        server.check()
+
+
 def test_a_worker_that_hangs_is_no_worker_that_has_died(start: StartSupervised) -> None:
     """A stopped process keeps what it owes; it may go on."""
     server = start()

@@ -117,7 +117,7 @@ def test_a_part_of_the_answer_may_be_out(yard: Yard) -> None:
 
 def test_kong_has_given_up(yard: Yard) -> None:
     """The answer would be taken for another request's."""
-    yard.owe(77 | EXIT, age=59.0)
+    yard.owe(77 | EXIT, age=60.0)
     yard.die()
     assert yard.answer() == "closed"
 
