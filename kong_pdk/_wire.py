@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 import numbers
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator, Mapping
 from typing import Any, Callable, Optional, Union, cast
 
 import msgpack
@@ -92,6 +92,21 @@ FOREIGN_THREAD = "with gevent, PDK calls cannot be made from other threads"
 
 #: The text of what ends a handler that has had its time.
 EXPIRED = "the handler has taken longer than --handler-timeout allows"
+
+
+def check_result(result: object) -> None:
+    """See that a handler which has returned something has run.
+
+    Raises:
+        TypeError: it has not; what it guards must not be open because of that.
+    """
+    if isinstance(result, (Awaitable, Generator, AsyncGenerator)):
+        if isinstance(result, (Coroutine, Generator)):
+            result.close()  # else Python warns of it
+        name = type(result).__name__
+        raise TypeError(
+            f"the handler has not run, it returned a {name}: async and yield are not supported"
+        )
 
 
 def ended_text(function: str) -> str:
