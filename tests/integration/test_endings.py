@@ -113,7 +113,7 @@ def test_what_a_handler_returns_is_of_no_account(kong: Kong, value: str) -> None
     assert kong.handle_event(kong.start_author(indented(f"return {value}"))).is_return
 
 
-#: Handlers of which nothing has run when they return: a decorator hides from the loader what they are.
+#: Of these nothing has run when they return; a decorator hides from the loader what they are.
 UNRUN = """
 def plain(function):
     return lambda self, kong: function(self, kong)
