@@ -15,6 +15,9 @@ from typing import Any, Callable, Optional, Union, cast
 
 import msgpack
 
+from ._bounds import MAX_DEPTH as MAX_DEPTH
+from ._bounds import MAX_DEPTH_LIMIT as MAX_DEPTH_LIMIT
+from ._bounds import MAX_MESSAGE as MAX_MESSAGE
 from .exception import ArgumentError, ProtocolError
 
 REQUEST = 0
@@ -44,15 +47,6 @@ RETURN_DATA = NIL + b"\x82\xa4Data\xa3ret"  # nil, {Data: "ret"
 
 #: Functions that answer the client: the event ends in Kong, and no step follows.
 TERMINAL = frozenset(("kong.response.exit", "kong.response.error"))
-
-#: Default bound of one message, bytes. Bodies of 64 MiB are the largest that Kong is known to be
-#: configured for; the double leaves room for the envelope and for maps around them.
-MAX_MESSAGE = 128 * 1024 * 1024
-
-#: Default bound of nesting. Kong's JSON decoder takes 1,000 levels from a client's body; a lower
-#: bound would let that client cut the connection. msgpack itself ends at 1,024.
-MAX_DEPTH = 1010
-MAX_DEPTH_LIMIT = 1020
 
 #: The first read of a connection; enough for nearly every request, bytes.
 READ_SIZE = 16 * 1024

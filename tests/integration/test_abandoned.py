@@ -23,13 +23,13 @@ def test_ten_thousand_abandoned_events(start: Start, flavour: Flavour, tmp_path:
     most_threads = len(server.processes()) * (BATCH + 110)
     with server.kong() as kong:
         instance = kong.start_author(ABANDONED, ended=str(ended))
-        other = kong.start_author("def access(self, kong): kong.log('x')")
+        other = kong.start_author("def access(self, kong): pass")
 
         def run(batches: int) -> None:
             for _ in range(batches):
                 before = ended.stat().st_size
                 abandon(kong, instance, BATCH)
-                assert kong.run_event(other).functions == ["kong.log"]
+                assert kong.handle_event(other).is_return
                 wait_until(lambda n=before: ended.stat().st_size == n + BATCH, "all have ended")
 
         run(WARM_UP)
@@ -39,4 +39,4 @@ def test_ten_thousand_abandoned_events(start: Start, flavour: Flavour, tmp_path:
         assert server.descriptors() <= most + 2 * server.threads()  # what each is woken by
         assert server.threads() <= most_threads
         assert server.memory() < memory + slack
-        assert kong.run_event(other).functions == ["kong.log"]
+        assert kong.handle_event(other).is_return
