@@ -38,6 +38,9 @@ SWITCHES = (
     "KONG_PDK_NO_EXTENSIONS", "KONG_PDK_REQUIRE_EXTENSIONS", "KONG_PDK_SANITIZE", "CC", "CFLAGS",
 )  # fmt: skip
 
+#: What measures, beside pytest.
+SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
+
 
 def run(*command: str, **more: object) -> None:
     """Run a command in the repository; end with its status if it fails."""
@@ -162,10 +165,10 @@ def main() -> None:
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
-    elif command in ("compare", "figures"):
+    elif command in SCRIPTS:
         install("gevent,bench,test" if command == "compare" else "try,gevent,test,types")
         paths = os.pathsep.join(str(ROOT / f"{name}/support") for name in ("benchmarks", "tests"))
-        script = (str(BIN / "python"), f"benchmarks/{command}.py")
+        script = (str(BIN / "python"), SCRIPTS[command])
         run(*script, *arguments, env={**os.environ, "PYTHONPATH": paths})
     elif command in ("fuzz", "fuzz-guided"):
         guided = command == "fuzz-guided"

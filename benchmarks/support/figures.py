@@ -7,6 +7,7 @@ python3 dev.py figures start       how long the commands and the servers take to
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from servers import (
     wait_until,
 )
 
-PLUGINS = Path(__file__).parents[1] / "tests" / "integration" / "plugins"
+PLUGINS = Path(__file__).parents[2] / "tests" / "integration" / "plugins"
 HELLO = EXAMPLES / "py-hello.py"
 MODES: dict[str, tuple[str, ...]] = {
     "threads": (),
@@ -47,7 +48,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 # --- abandoned events -----------------------------------------------------------------------------
 
-EVENTS, BATCH = 10_000, 1_000
+EVENTS, BATCH, CALLS = 10_000, 1_000, 3_000
 #: Idle threads end after this, seconds (ServerConfig.idle_timeout), and a tick or two later.
 IDLE = 30.0 + 3.0
 
@@ -55,11 +56,11 @@ IDLE = 30.0 + 3.0
 def latency(kong: Kong, instance: int) -> float:
     """The median time of an event without PDK calls, s; the time-out here would end others."""
     taken = []
-    for _ in range(3_000):
+    for _ in range(CALLS):
         begin = time.perf_counter()
         assert kong.handle_event(instance).is_return
         taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[500:])
+    return statistics.median(taken[CALLS // 6 :])
 
 
 def usage(server: Server) -> tuple[float, int, int]:
@@ -123,16 +124,15 @@ def run_time(*command: str) -> float:
     return time.perf_counter() - begin
 
 
-def serving_time(command: Callable[[Path], list[str]], socket: str) -> float:
+def serving_time(flags: Sequence[str]) -> float:
     """How long a server takes from its start to its first answer, seconds."""
     with short_directory() as prefix:
-        path = prefix / socket
         begin = time.perf_counter()
-        server = Server(command(prefix), prefix, [socket])
+        server = Server(embedded_command(HELLO, prefix, *flags), prefix, ["py-hello.sock"])
         try:
             while True:
                 try:
-                    with Kong(str(path)) as kong:
+                    with server.kong() as kong:
                         kong.call("plugin.GetPluginNames")
                     return time.perf_counter() - begin
                 except OSError:
@@ -154,9 +154,7 @@ def start() -> None:
         "`my-plugin.py --dump`": lambda: run_time(python, hello, "--dump"),
     }
     for mode, flags in MODES.items():
-        commands[f"`my-plugin.py`, {mode}: first answer"] = lambda flags=flags: serving_time(  # type: ignore[misc]
-            lambda prefix: embedded_command(HELLO, prefix, *flags), "py-hello.sock"
-        )
+        commands[f"`my-plugin.py`, {mode}: first answer"] = functools.partial(serving_time, flags)
     found = {name: median(measure) for name, measure in commands.items()}
     base = next(iter(found.values()))
     rows = [
@@ -166,6 +164,6 @@ def start() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, add_help=True)
+    parser = argparse.ArgumentParser(description="Figures of the documents.")
     parser.add_argument("what", choices=["abandoned", "start"])
     {"abandoned": abandoned, "start": start}[parser.parse_args().what]()
