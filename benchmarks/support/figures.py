@@ -108,12 +108,6 @@ def abandoned() -> None:
 RUNS = 20
 
 
-def median(measure: Callable[[], float]) -> float:
-    """The median of some runs, of which one more is not counted."""
-    measure()
-    return statistics.median(measure() for _ in range(RUNS))
-
-
 def run_time(*command: str) -> float:
     """How long a command takes from its start to its end, seconds."""
     begin = time.perf_counter()
@@ -155,11 +149,12 @@ def start() -> None:
     }
     for mode, flags in MODES.items():
         commands[f"`my-plugin.py`, {mode}: first answer"] = functools.partial(serving_time, flags)
-    found = {name: median(measure) for name, measure in commands.items()}
-    base = next(iter(found.values()))
-    rows = [
-        [name, f"{taken * 1000:.0f} ms", f"{taken / base:.1f}"] for name, taken in found.items()
-    ]
+    # Round by round, and ratios within one: the machine may have more to do in some than in others.
+    rounds = [[measure() for measure in commands.values()] for _ in range(RUNS + 1)][1:]
+    rows = []
+    for name, taken in zip(commands, zip(*rounds)):
+        ratio = statistics.median(one / all_[0] for one, all_ in zip(taken, rounds))
+        rows.append([name, f"{statistics.median(taken) * 1000:.0f} ms", f"{ratio:.1f}"])
     table(["", "median", "empty Pythons"], rows)
 
 
