@@ -9,6 +9,7 @@
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
+    python3 dev.py figures   figures that docs/operations.md quotes: start-up, abandoned events
     python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
@@ -36,6 +37,9 @@ SOURCES = ("kong_pdk/**/*", "pyproject.toml", "setup.py", "MANIFEST.in")
 SWITCHES = (
     "KONG_PDK_NO_EXTENSIONS", "KONG_PDK_REQUIRE_EXTENSIONS", "KONG_PDK_SANITIZE", "CC", "CFLAGS",
 )  # fmt: skip
+
+#: What measures, beside pytest.
+SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 
 
 def run(*command: str, **more: object) -> None:
@@ -161,10 +165,10 @@ def main() -> None:
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
-    elif command == "compare":
-        install("gevent,bench,test")
+    elif command in SCRIPTS:
+        install("gevent,bench,test" if command == "compare" else "try,gevent,test,types")
         paths = os.pathsep.join(str(ROOT / f"{name}/support") for name in ("benchmarks", "tests"))
-        script = (str(BIN / "python"), "benchmarks/compare.py")
+        script = (str(BIN / "python"), SCRIPTS[command])
         run(*script, *arguments, env={**os.environ, "PYTHONPATH": paths})
     elif command in ("fuzz", "fuzz-guided"):
         guided = command == "fuzz-guided"

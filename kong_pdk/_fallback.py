@@ -1402,13 +1402,16 @@ class Dispatcher:
                 if isinstance(runner, Switch):
                     event.greenlet = runner.current()
             try:
-                handler(self._root(event))
+                result = handler(self._root(event))
+                if result is not None:
+                    _wire.check_result(result)
                 if event.expired and not event.over:  # it has caught that, or a thread of its own
                     raise HandlerTimeout(_wire.EXPIRED)
             except HandlerTimeout as exc:
                 failure = self._fail(event, exc)
-            except HandlerExit:
-                pass
+            except HandlerExit as exc:
+                if not event.over:  # the end of another event, from something that they share
+                    failure = self._fail(event, exc)
             except BaseException as exc:  # sys.exit() in it must not end the server's thread
                 failure = self._fail(event, exc)
             if not event.end():

@@ -2316,6 +2316,7 @@ cdef class Dispatcher:
         cdef BaseInstance instance
         cdef object handler = None
         cdef object failure = None
+        cdef object result
         instance = self.instances.get(request.target)
         if instance is None:
             try:
@@ -2342,13 +2343,16 @@ cdef class Dispatcher:
                 if isinstance(runner, Switch):
                     event.greenlet = (<Switch>runner).current()
             try:
-                handler(self.root(event))
+                result = handler(self.root(event))
+                if result is not None:
+                    _wire.check_result(result)
                 if event.expired and not event.over:  # it has caught that, or a thread of its own
                     raise HandlerTimeout(_wire.EXPIRED)
             except HandlerTimeout as exc:
                 failure = self.fail(event, exc)
-            except HandlerExit:
-                pass
+            except HandlerExit as exc:
+                if not event.over:  # the end of another event, from something that they share
+                    failure = self.fail(event, exc)
             except BaseException as exc:  # sys.exit() in it must not end the server's thread
                 failure = self.fail(event, exc)
             if not event.end():

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import enum
 import numbers
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator, Mapping
 from typing import Any, Callable, Optional, Union, cast
 
 import msgpack
 
+from ._bounds import MAX_DEPTH as MAX_DEPTH
+from ._bounds import MAX_DEPTH_LIMIT as MAX_DEPTH_LIMIT
+from ._bounds import MAX_MESSAGE as MAX_MESSAGE
 from .exception import ArgumentError, ProtocolError
 
 REQUEST = 0
@@ -76,15 +79,6 @@ HEAD_SIZE = 128
 #: Replies of more bytes may go out in part, and are noted so before. Sockets hold about 200 KiB.
 CUT_ABOVE = 64 * 1024
 
-#: Default bound of one message, bytes. Bodies of 64 MiB are the largest that Kong is known to be
-#: configured for; the double leaves room for the envelope and for maps around them.
-MAX_MESSAGE = 128 * 1024 * 1024
-
-#: Default bound of nesting. Kong's JSON decoder takes 1,000 levels from a client's body; a lower
-#: bound would let that client cut the connection. msgpack itself ends at 1,024.
-MAX_DEPTH = 1010
-MAX_DEPTH_LIMIT = 1020
-
 #: The first read of a connection; enough for nearly every request, bytes.
 READ_SIZE = 16 * 1024
 
@@ -123,6 +117,21 @@ FOREIGN_THREAD = "with gevent, PDK calls cannot be made from other threads"
 
 #: The text of what ends a handler that has had its time.
 EXPIRED = "the handler has taken longer than --handler-timeout or --answer-timeout allow"
+
+
+def check_result(result: object) -> None:
+    """See that a handler which has returned something has run.
+
+    Raises:
+        TypeError: it has not; what it guards must not be open because of that.
+    """
+    if isinstance(result, (Awaitable, Generator, AsyncGenerator)):
+        if isinstance(result, (Coroutine, Generator)):
+            result.close()  # else Python warns of it
+        name = type(result).__name__
+        raise TypeError(
+            f"the handler has not run, it returned a {name}: async and yield are not supported"
+        )
 
 
 def ended_text(function: str) -> str:

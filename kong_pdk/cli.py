@@ -10,19 +10,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Callable, NoReturn, Optional, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TextIO, TypeVar
 
-from . import __version__, accounts, logs
-from ._codec import is_compiled
-from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, POLICIES, START_METHODS, ServerConfig
+from . import __version__, is_compiled
+from .config import (
+    DEFAULT_PREFIX,
+    LEVELS,
+    LOG_FORMATS,
+    MAX_WORKERS,
+    POLICIES,
+    START_METHODS,
+    ServerConfig,
+)
 from .exception import ConfigError, KongPDKError
-from .runtime.plugins import Plugin, load_directory, plugin_of_class
+
+# All else is imported where it is used: Kong waits for these commands, some of which only print.
+if TYPE_CHECKING:
+    from .runtime.plugins import Plugin
 
 #: The sockets of the directory server, under the prefix.
 DIRECTORY_SOCKET = "python_pluginserver"
@@ -95,6 +102,8 @@ def start_dedicated_server(
         _print_version(parser, args)
 
     def load() -> dict[str, Plugin]:
+        from .runtime.plugins import plugin_of_class
+
         found = plugin_of_class(name, plugin, version, priority, schema)
         return {found.name: found}
 
@@ -140,6 +149,8 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
     dump = dump_one if args.dump_name is not None else _dump_all if args.dump_all else None
 
     def load() -> dict[str, Plugin]:
+        from .runtime.plugins import load_directory
+
         plugins = load_directory(args.directory)
         if not plugins:
             raise ConfigError(f"there is no plugin in {args.directory}")
@@ -163,7 +174,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "-v", "--verbose", action="count", default=0, help="log more; may be repeated"
     )
     parser.add_argument(
-        "--log-format", choices=logs.FORMATS, default=logs.FORMATS[0],
+        "--log-format", choices=LOG_FORMATS, default=LOG_FORMATS[0],
         help="lines of the log: text, or a JSON object each (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -286,10 +297,14 @@ def _main(
     stem: str,
 ) -> NoReturn:
     """Load, then dump or serve; turns errors into a line on standard error and status 1."""
+    from . import logs
+
     logs.configure(args.verbose, args.log_format)
     try:
         if dump is not None:
             with _output_aside() as output:
+                import json
+
                 # Nothing is written until all of it is known to be good.
                 text = json.dumps([plugin.describe() for plugin in dump(load())])
                 output.write(text + "\n")
@@ -326,6 +341,8 @@ def _count_cores() -> int:
 
 
 def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
+    from . import accounts
+
     workers = 1 if args.supervise else 0
     if args.multiprocessing:
         workers = min(_count_cores(), MAX_WORKERS) if args.workers is None else args.workers
@@ -413,6 +430,8 @@ def _output_aside() -> Iterator[TextIO]:
 
 def _exit_soon() -> None:
     """See that threads of a plugin which never end do not keep the process."""
+    import threading
+    import time
 
     def end() -> None:
         time.sleep(EXIT_PATIENCE)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from typing import Optional
 
-from . import _wire
+from ._bounds import MAX_DEPTH, MAX_DEPTH_LIMIT, MAX_MESSAGE
 from .exception import ConfigError
 
 #: Modes by the name that the flags choose, with the module that implements them.
@@ -24,6 +23,9 @@ LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
 #: What becomes of a request whose plugin fails.
 POLICIES = ("closed", "open")
+
+#: How the lines of the log are written.
+LOG_FORMATS = ("text", "json")
 
 #: Most worker processes of one server; the ids of events have room for so many.
 MAX_WORKERS = 1024
@@ -100,8 +102,8 @@ class ServerConfig:
     max_connections: int = 16384
     instance_ttl: float = 25 * 3600.0
     max_starts: int = 256
-    max_message: int = _wire.MAX_MESSAGE
-    max_depth: int = _wire.MAX_DEPTH
+    max_message: int = MAX_MESSAGE
+    max_depth: int = MAX_DEPTH
     announce_pid: bool = False
 
     def __post_init__(self) -> None:
@@ -117,9 +119,9 @@ class ServerConfig:
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 s or more, got {getattr(self, name)}")
-        if self.max_depth > _wire.MAX_DEPTH_LIMIT:
+        if self.max_depth > MAX_DEPTH_LIMIT:
             raise ConfigError(
-                f"max_depth must be at most {_wire.MAX_DEPTH_LIMIT}, where msgpack ends, "
+                f"max_depth must be at most {MAX_DEPTH_LIMIT}, where msgpack ends, "
                 f"got {self.max_depth}"
             )
         if self.mode not in MODES:
@@ -140,11 +142,8 @@ class ServerConfig:
             )
         if self.socket_mode is not None and not 0 <= self.socket_mode <= 0o777:
             raise ConfigError(f"socket_mode must be 0 to 0o777, got {self.socket_mode:#o}")
-        if self.allow_uids is not None and not hasattr(socket, "SO_PEERCRED"):
-            raise ConfigError(
-                "--allow-uid is not available: this system does not tell whose a connection is; "
-                "leave it out, and use --socket-mode, --socket-user and --socket-group"
-            )
+        if self.allow_uids is not None:
+            self._check_peers()
         if not self.socket_names:
             raise ConfigError("socket_names must name at least one socket")
         for path in self.socket_paths:
@@ -161,6 +160,15 @@ class ServerConfig:
             policy: the plugin's own, one of :data:`POLICIES`; "" if it has none.
         """
         return (policy or self.on_error) == "closed"
+
+    def _check_peers(self) -> None:
+        import socket  # the commands that print and end need none
+
+        if not hasattr(socket, "SO_PEERCRED"):
+            raise ConfigError(
+                "--allow-uid is not available: this system does not tell whose a connection is; "
+                "leave it out, and use --socket-mode, --socket-user and --socket-group"
+            )
 
     @property
     def sweep_interval(self) -> float:

@@ -7,8 +7,6 @@ import json
 import logging
 from typing import Any
 
-FORMATS = ("text", "json")
-
 #: What code of ours and plugins may give with ``extra``; JSON lines have it as it is.
 FIELDS = ("plugin", "phase", "instance", "event")
 
@@ -20,7 +18,7 @@ def configure(verbose: int, style: str) -> None:
 
     Args:
         verbose: debug lines too, if not 0.
-        style: one of :data:`FORMATS`.
+        style: one of :data:`kong_pdk.config.LOG_FORMATS`.
     """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())

@@ -126,7 +126,7 @@ class Mode(BaseMode):
         """Let the hub turn the loop until it has ended."""
         loop = self._hub.loop
         turn, ready = loop.io(self.loop.fileno(), _READ), loop.io(self.loop.parked_fd, _READ)
-        ticks, self._stopping = loop.timer(TICK, TICK), loop.timer(STOPPING_TICK, STOPPING_TICK)
+        ticks, self._stopping = (loop.timer(each, each) for each in (TICK / 2, STOPPING_TICK))
         self.loop.start(self)
         turn.start(self._turn)
         ready.start(self._read)

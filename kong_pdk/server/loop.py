@@ -248,7 +248,11 @@ class Loop:
         return True
 
     def _tick(self) -> None:
-        self._ticks, self._due = self._ticks + 1, time.monotonic() + TICK
+        # From when it was due: whoever turns the loop by a timer of its own may be a little early,
+        # and would lose every second one. What a pause has cost is lost.
+        self._ticks, self._due, now = self._ticks + 1, self._due + TICK, time.monotonic()
+        if self._due + TICK < now:
+            self._due = now + TICK
         self._set_accepting(not self.stopping and not self._door.rests and self._has_room())
         self._door.tick()
         try:

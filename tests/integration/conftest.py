@@ -51,6 +51,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if getattr(metafunc.module, "ONE_CODEC", False):
         codecs = codecs[:1]
     only = metafunc.definition.get_closest_marker("modes")
+    assert only is None or set(only.args) <= set(MODES), f"modes are {', '.join(MODES)}: {only}"
     one_process = metafunc.definition.get_closest_marker("one_process") is not None
     flavours = [
         Flavour(mode, codec, in_one_process(flags) if one_process else flags, CODECS[codec])

@@ -113,6 +113,63 @@ def test_what_a_handler_returns_is_of_no_account(kong: Kong, value: str) -> None
     assert kong.handle_event(kong.start_author(indented(f"return {value}"))).is_return
 
 
+#: Of these nothing has run when they return; a decorator hides from the loader what they are.
+UNRUN = """
+def plain(function):
+    return lambda self, kong: function(self, kong)
+
+@plain
+{kind} {phase}(self, kong):
+    {statement}
+"""
+
+
+@pytest.mark.parametrize("phase", ["access", "log"])
+@pytest.mark.parametrize(
+    ("kind", "statement", "name"),
+    [
+        ("async def", "kong.response.exit(403)", "coroutine"),
+        ("def", "yield kong.response.exit(403)", "generator"),
+        ("async def", "yield kong.response.exit(403)", "async_generator"),
+    ],
+)
+def test_a_handler_that_only_promises_to_run(
+    kong: Kong, kind: str, statement: str, name: str, phase: str
+) -> None:
+    instance = kong.start_author(UNRUN.format(kind=kind, statement=statement, phase=phase))
+    with kong.connect() as connection:
+        text = failure(connection, instance, phase)
+    assert f"TypeError: the handler has not run, it returned a {name}" in text
+    still_works(kong)
+
+
+@pytest.mark.parametrize("phase", ["access", "log"])
+@pytest.mark.parametrize("calls", [0, 1])
+@pytest.mark.parametrize("name", ["HandlerExit", "ResponseSent", "EventAbandoned"])
+def test_the_end_of_another_event_ends_this_one_as_a_failure(
+    kong: Kong, name: str, calls: int, phase: str
+) -> None:
+    """As from a future that handlers share, whose own event Kong has abandoned."""
+    source = f"""
+from concurrent.futures import Future
+from kong_pdk.exception import {name}
+
+def start(self, config):
+    self.shared = Future()
+    self.shared.set_exception({name}("of another event"))
+
+def {phase}(self, kong):
+    {"kong.log('x')" if calls else "pass"}
+    self.shared.result()
+"""
+    instance = kong.start_author(source)
+    with kong.connect() as connection:
+        for _ in range(2):
+            text = failure(connection, instance, phase, calls)
+            assert f"{name}: of another event" in text
+    still_works(kong)
+
+
 @pytest.mark.parametrize("function", ["exit", "error"])
 def test_exit_ends_the_event_and_no_step_follows(kong: Kong, function: str) -> None:
     source = indented(f"kong.response.{function}(403); raise ValueError('went on')")

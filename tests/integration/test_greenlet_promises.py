@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterator
 
 import pytest
+from failures import failure, still_works
 from kongwire import Kong
 from servers import Start
 
@@ -156,6 +157,31 @@ def access(self, kong):
 """
     ((_, (text,)),) = kong.run_event(kong.start_author(source)).calls
     assert text == "with gevent, PDK calls cannot be made from other threads"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["raise gevent.GreenletExit", "gevent.getcurrent().kill()", "gevent.kill(own, Odd)"],
+)
+@pytest.mark.parametrize("calls", [0, 1])
+def test_a_killed_handler_refuses_the_request(kong: Kong, statement: str, calls: int) -> None:
+    """As of a plugin that keeps what runs its handlers in a pool of its own, and clears that."""
+    source = f"""
+import gevent
+
+class Odd(BaseException): pass
+
+def access(self, kong):
+    {"kong.log('x')" if calls else "pass"}
+    own = gevent.getcurrent()
+    {statement}
+    gevent.sleep(30)
+"""
+    instance = kong.start_author(source)
+    with kong.connect() as connection:
+        for _ in range(2):
+            failure(connection, instance, calls=calls)
+    still_works(kong)
 
 
 def test_a_timeout_during_a_call_takes_effect_after_it(kong: Kong) -> None:

@@ -6,12 +6,14 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Optional
 
 import pytest
-from kongwire import LIMIT, Kong, RemoteError
+from kongwire import LIMIT, Connection, Kong, RemoteError
 from servers import (
     DIRECTORY_SOCKETS,
     SERVER,
@@ -45,6 +47,15 @@ import threading
 
 def access(self, kong):
     threading.Event().wait()
+"""
+DEAF = """
+import threading
+
+def access(self, kong):
+    try:
+        kong.log("first")
+    except BaseException:
+        threading.Event().wait()
 """
 
 
@@ -151,6 +162,85 @@ def test_a_handler_that_never_ends_does_not_keep_it(start: Start) -> None:
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
         assert connection.is_closed_by_server()
+    server.check()
+
+
+def test_what_never_ends_is_ended_after_its_time(start: Start) -> None:
+    """A handler that is stuck, one whose step does not come, and one that no exception ends."""
+    server = start("--graceful-timeout", "0.5")
+    family = server.processes()
+    sources = [STUCK, CALLS, DEAF]
+    with server.kong() as kong:
+        connections = [kong.connect() for _ in sources]
+        for connection, source in zip(connections, sources):
+            connection.send_event(kong.start_author(source))
+        for connection in connections[1:]:
+            assert connection.message()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+        for connection in connections:
+            assert connection.is_closed_by_server()
+    assert "handlers still running" in server.log or "killed" in server.log
+    assert not any(map(is_alive, family))
+    assert not any(map(os.path.lexists, server.paths))
+    server.check()
+
+
+class Client(threading.Thread):
+    """Begins one event after the other until it is told to stop, and ends each."""
+
+    def __init__(self, server: Server, instance: int) -> None:
+        super().__init__()
+        self.connections = [Connection(server.paths[0]) for _ in range(2)]
+        self.instance = instance
+        self.events = 0
+        self.failed: Optional[Exception] = None
+        self.enough = threading.Event()
+
+    def run(self) -> None:
+        try:
+            while not self.enough.is_set():
+                first, second = self.connections
+                turn = first.handle_event(self.instance)
+                assert turn.args == ["first"]
+                turn = second.step(turn.event_id)
+                assert turn.args == ["second"]
+                assert first.step(turn.event_id).is_return
+                self.events += 1
+        except Exception as exc:
+            self.failed = exc
+        finally:
+            for connection in self.connections:
+                connection.close()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_stop_under_load_leaves_no_event_unanswered(start: Start, number: signal.Signals) -> None:
+    """Kong goes on with new events on the connections that it has, for a while."""
+    server = start()
+    family = server.processes()
+    with server.kong() as kong:
+        instance = kong.start_author(
+            "def access(self, kong): kong.log('first'); kong.log('second')"
+        )
+        clients = [Client(server, instance) for _ in range(8)]
+        for client in clients:
+            client.start()
+        wait_until(lambda: all(client.events > 5 for client in clients), "they are at work")
+        turn = kong.handle_event(instance)  # so that there is no moment with nothing to do
+        server.send_signal(number)
+        wait_until(lambda: not any(map(os.path.lexists, server.paths)), "nothing new is accepted")
+        some = sum(client.events for client in clients) + 50
+        wait_until(lambda: sum(client.events for client in clients) > some, "they go on")
+        for client in clients:
+            client.enough.set()
+        for client in clients:
+            client.join()
+            assert client.failed is None, client.failed
+        assert kong.step(kong.step(turn.event_id).event_id).is_return
+    assert server.wait() == 0
+    assert not any(map(is_alive, family))
+    assert "still running" not in server.log and "killed" not in server.log
     server.check()
 
 

@@ -15,6 +15,7 @@ from kongwire import Connection, Kong
 from servers import (
     DIRECTORY_SOCKETS,
     EXAMPLES,
+    Flavour,
     Server,
     Start,
     accepts,
@@ -96,12 +97,14 @@ def test_a_live_socket_is_refused_and_unharmed(prefix: Path, name: str) -> None:
         assert [path.name for path in prefix.iterdir()] == [name]  # the other one is not left
 
 
-def test_a_live_server_is_refused_and_unharmed(start: Start, prefix: Path) -> None:
+def test_a_live_server_is_refused_and_unharmed(
+    start: Start, prefix: Path, flavour: Flavour
+) -> None:
     server = start()
     with server.kong() as kong:
         turn = kong.handle_event(kong.start_author("def access(self, kong): kong.log('x')"))
         for _ in range(3):
-            done = run_command(*directory_command(PLUGINS, prefix))
+            done = run_command(*directory_command(PLUGINS, prefix, *flavour.flags))
             assert (done.returncode, done.stdout) == (1, "")
             assert "in use" in done.stderr
         assert kong.step(turn.event_id).is_return
@@ -159,11 +162,13 @@ def link_to_stale_socket(path: Path) -> None:
     "make", [regular, empty, folder, fifo, link_to_file, dangling_link, link_to_stale_socket]
 )
 @pytest.mark.parametrize("name", DIRECTORY_SOCKETS)
-def test_whatever_is_no_socket_is_left_alone(prefix: Path, make: object, name: str) -> None:
+def test_whatever_is_no_socket_is_left_alone(
+    prefix: Path, flavour: Flavour, make: object, name: str
+) -> None:
     path = prefix / name
     make(path)  # type: ignore[operator]
     before, names = os.lstat(path), sorted(prefix.iterdir())
-    done = run_command(*directory_command(PLUGINS, prefix))
+    done = run_command(*directory_command(PLUGINS, prefix, *flavour.flags))
     assert (done.returncode, done.stdout) == (1, "")
     assert str(path) in done.stderr
     assert "no socket" in done.stderr

@@ -10,7 +10,7 @@ from kongwire import Connection, Kong, RemoteError
 from servers import Flavour, Start, running, wait_until
 
 PLUGINS = Path(__file__).parent / "plugins"
-pytestmark = pytest.mark.modes("threads", "multiprocessing")
+pytestmark = pytest.mark.modes("threads", "processes")
 
 NATIVE = """
 import threading

@@ -58,13 +58,14 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk._wakeup", ()),
     ("kong_pdk.logs", ()),
     ("kong_pdk._kinds", ()),
-    ("kong_pdk._wire", ("kong_pdk.exception",)),
+    ("kong_pdk._bounds", ()),
+    ("kong_pdk._wire", ("kong_pdk._bounds", "kong_pdk.exception")),
     (
         "kong_pdk._fallback",
         ("kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception"),
     ),
     ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
-    ("kong_pdk.config", ("kong_pdk._wire", "kong_pdk.exception")),
+    ("kong_pdk.config", ("kong_pdk._bounds", "kong_pdk.exception")),
     ("kong_pdk.refusals", ("kong_pdk._wire", "kong_pdk._codec")),
     ("kong_pdk.accounts", ("kong_pdk.exception",)),
     (
@@ -197,8 +198,8 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
     )
     pytest.importorskip("kong_pdk._speedups")
     assert set(fresh(script).split()) == {
-        "kong_pdk._speedups", "kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup",
-        "kong_pdk.exception",
+        "kong_pdk._speedups", "kong_pdk._bounds", "kong_pdk._kinds", "kong_pdk._wire",
+        "kong_pdk._wakeup", "kong_pdk.exception",
     }  # fmt: skip
 
 
@@ -245,7 +246,10 @@ def fresh(script: str) -> str:
 
 
 #: Not for those who only want to be a plugin, to dump or to serve in threads.
-HEAVY = ("aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest")
+HEAVY = (
+    "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
+    "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
+)  # fmt: skip
 
 
 def loaded_by(module: str) -> set[str]:
@@ -269,6 +273,64 @@ def test_a_dump_needs_no_server() -> None:
         "kong_pdk.modes"
     }
     assert not {name for name in loaded if within(name, ("kong_pdk.gateway", "kong_pdk.commands"))}
+
+
+#: Runs a command line, and writes to a file what it has imported.
+COMMAND = """
+import sys
+sys.argv = {argv!r}
+from {module} import {name} as command
+try:
+    command()
+except SystemExit as exc:
+    assert not exc.code, exc
+with open({result!r}, "w") as file:
+    file.write(" ".join(sys.modules))
+"""
+
+
+def loaded_by_command(folder: Path, module: str, name: str, *flags: str) -> set[str]:
+    result = folder / "modules"
+    argv = ["command", *flags]
+    fresh(COMMAND.format(argv=argv, module=module, name=name, result=str(result)))
+    return set(result.read_text().split())
+
+
+#: Each costs a command that only prints some milliseconds, of the thirty that it takes.
+UNHURRIED = (
+    "json", "logging", "msgpack", "socket", "selectors", "datetime", "threading", "subprocess",
+    "tempfile", "random", "secrets", "importlib.metadata", "pathlib", "traceback",
+)  # fmt: skip
+
+
+def test_the_version_needs_no_server(tmp_path: Path) -> None:
+    loaded = loaded_by_command(tmp_path, "kong_pdk.cli", "start_server", "--version")
+    assert not loaded & {*HEAVY, *UNHURRIED}
+    assert {name for name in loaded if within(name, ("kong_pdk",))} == {
+        "kong_pdk", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._bounds",
+    }  # fmt: skip
+
+
+def test_the_version_of_the_tools_needs_no_tool(tmp_path: Path) -> None:
+    loaded = loaded_by_command(tmp_path, "kong_pdk.commands.main", "main", "--version")
+    assert not loaded & {*HEAVY, *UNHURRIED, "inspect"}
+
+
+def test_a_dump_needs_no_more_than_its_plugins(tmp_path: Path) -> None:
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "mine.py").write_text(
+        "version, priority, Schema = '1.0.0', 1, ()\n"
+        "class Plugin:\n"
+        "    def __init__(self, config): pass\n"
+        "    def access(self, kong): pass\n"
+    )
+    flags = ("--dump-all-plugins", "-d", str(plugins))
+    loaded = loaded_by_command(tmp_path, "kong_pdk.cli", "start_server", *flags)
+    rare = {"subprocess", "tempfile", "random", "secrets", "importlib.metadata", "selectors"}
+    assert not loaded & {*HEAVY, *rare}
+    layers = ("kong_pdk.server", "kong_pdk.modes", "kong_pdk.accounts", "kong_pdk._codec")
+    assert not {name for name in loaded if within(name, layers)}
 
 
 def test_the_package_alone_loads_nothing_of_itself() -> None:
