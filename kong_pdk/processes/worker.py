@@ -161,7 +161,7 @@ class WorkerLoop(Loop):
         connection = Connection(lent.sock, self._config.max_message, self._config.max_depth)
         connection.borrowed = True
         if lent.slot >= 0:
-            if self._debts[_wire.DEBT_SIZE * lent.slot] != lent.owes:
+            if not self._debts[_wire.DEBT_SIZE * lent.slot]:
                 connection.close()  # answered by the parent: the worker before this one has died
                 return
             connection.share(self.ledger, lent.slot, lent.owes)

@@ -9,6 +9,7 @@ between; as these cannot be told apart, the connection is closed then. Otherwise
 from __future__ import annotations
 
 import fcntl
+import re
 import socket
 import struct
 import termios
@@ -25,6 +26,12 @@ PATIENCE = 60.0
 
 #: Bytes read in one go.
 _PART = 1 << 20
+
+#: How a request of Kong's begins: ``[0, msgid, "plugin.…``.
+_BEGINNING = re.compile(
+    rb"\x94\x00(?:[\x00-\x7f]|\xcc.|\xcd..|\xce.{4}|\xcf.{8})(?:[\xa0-\xbf]|\xd9.)plugin\.",
+    re.DOTALL,
+)
 
 
 class Drain:
@@ -53,23 +60,26 @@ class Drain:
         if self.done is not None:
             return
         try:
-            if self._answered and not self._is_unread():
-                self.done = False  # what has come may be anything
+            flags = socket.MSG_PEEK if self._answered else 0
+            data = self.sock.recv(min(_PART, self._missing or _PART), flags)
+            if self._answered and data:
+                if self._is_unread():
+                    self.sock.recv(len(data))  # it has not looked for the answer: still the rest
+                else:
+                    self.done = _BEGINNING.match(data) is not None
                 return
-            # What is unread after this was so before, and then all of this is the rest.
-            data = self.sock.recv(min(_PART, self._missing or _PART))
         except (BlockingIOError, InterruptedError):
             return
         except OSError:
             data = b""
         self._read_at = time.monotonic()
-        if data and self._missing:
+        if not data:
+            self.done = False
+        elif self._missing:
             self._missing -= len(data)
             if not self._missing:
                 self.done = True
                 self._send()
-        elif not data or (self._answered and not self._is_unread()):
-            self.done = False
 
     def tick(self) -> None:
         """Answer when Kong is silent; to be called every now and then."""

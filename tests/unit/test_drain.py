@@ -71,14 +71,25 @@ def test_kong_goes_on_sending_after_a_pause(pair: Pair, silent: None) -> None:
     assert drain.done is True
 
 
-def test_what_may_be_the_rest_or_the_next_request(pair: Pair, silent: None) -> None:
+@pytest.mark.parametrize(
+    ("data", "goes_on"),
+    [
+        (b"x", False),
+        (b"\x94\x00\x05\xa1x\x90", False),
+        (b"\x94\x00\x05\xabplugin.Step\x91", True),
+        (b"\x94\x00\xcd\x0a\x0a\xd9\x24plugin.HandleEvent", True),
+        (b" \x94\x00\x05\xabplugin.Step\x91", False),
+    ],
+)
+def test_the_rest_or_the_next_request(pair: Pair, silent: None, data: bytes, goes_on: bool) -> None:
     ours, kong = pair
     drain = Drain(ours, ANSWER)
     drain.tick()
     assert kong.recv(100) == ANSWER
-    kong.sendall(b"x")
+    kong.sendall(data)
     drain.read()
-    assert drain.done is False
+    assert drain.done is goes_on
+    assert ours.recv(100) == data, "nothing of it is lost"
 
 
 def test_silence_is_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
