@@ -110,6 +110,8 @@ class Event:
     began: float
     at: float
     expired: bool
+    abandoned: bool
+    calls: int
     def __init__(
         self,
         events: Events,
@@ -222,9 +224,21 @@ class BaseInstance:
     handlers: dict[str, Any]
     used: int
     closing: bool
-    def __init__(self, handlers: dict[str, Any]) -> None: ...
+    rows: Optional[dict[str, int]]
+    def __init__(
+        self, handlers: dict[str, Any], rows: Optional[dict[str, int]] = None
+    ) -> None: ...
     @property
     def running(self) -> int: ...
+
+@final
+class Tally:
+    def __init__(self, memory: Any) -> None: ...
+    def begin(self, row: int) -> None: ...
+    def end(
+        self, row: int, seconds: float, calls: int, failed: bool, abandoned: bool
+    ) -> None: ...
+    def add(self, place: int, number: int) -> None: ...
 
 class Dispatcher:
     def __init__(
@@ -236,6 +250,7 @@ class Dispatcher:
         refuse: Callable[[Request, Any], bytes],
         fail: Callable[[Event, BaseException], str],
         left: Callable[[Any], None],
+        tally: Optional[Tally] = None,
     ) -> None: ...
     def run(
         self, request: Request, connection: Any, mode: Any, runner: Any

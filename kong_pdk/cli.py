@@ -20,7 +20,15 @@ from typing import Any, Callable, NoReturn, Optional, TextIO, TypeVar
 
 from . import __version__, accounts, logs
 from ._codec import is_compiled
-from .config import DEFAULT_PREFIX, LEVELS, MAX_WORKERS, POLICIES, START_METHODS, ServerConfig
+from .config import (
+    DEFAULT_PREFIX,
+    LEVELS,
+    MAX_WORKERS,
+    POLICIES,
+    START_METHODS,
+    ServerConfig,
+    read_address,
+)
 from .exception import ConfigError, KongPDKError
 from .runtime.plugins import Plugin, load_directory, plugin_of_class
 
@@ -240,6 +248,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "former one at once (not needed: ids are never used again)",
     )  # fmt: skip
     parser.add_argument(
+        "--metrics", metavar="ADDRESS",
+        help="serve metrics to Prometheus there: HOST:PORT, :PORT for this machine alone, or "
+        "unix:/path; needs the extra kong-pdk[metrics] (default: nowhere)",
+    )  # fmt: skip
+    parser.add_argument(
         "-g", "--gevent", action="store_true",
         help="run handlers in greenlets; needs the extra kong-pdk[gevent]",
     )  # fmt: skip
@@ -377,6 +390,7 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             for name in (flag[2:].replace("-", "_") for flag, *_ in _LIMITS)
         },
         announce_pid=args.announce_pid,
+        metrics=None if args.metrics is None else read_address(args.metrics),
     )
 
 

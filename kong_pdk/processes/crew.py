@@ -34,7 +34,7 @@ class Worker:
 
     Attributes:
         process: None between the end of one and the start of the next.
-        plugins: names of those that it has loaded.
+        plugins: the phases of those that it has loaded, by name.
         ready: it has loaded its plugins and takes connections.
         served: it has been ready once.
         quiet: it has been told to stop, and nothing is being answered there.
@@ -55,7 +55,7 @@ class Worker:
         self.requests: Optional[Channel] = None
         self._backlog: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
         self.ready = self.served = self.quiet = False
-        self.plugins: list[str] = []
+        self.plugins: dict[str, tuple[str, ...]] = {}
         self.started = float("-inf")
         self.rests_until = 0.0
         self.doomed = float("inf")
@@ -73,12 +73,13 @@ class Worker:
         """Whether it does not read what it is told."""
         return bool(self._backlog)
 
-    def start(self, config: ServerConfig, crew: list[Worker]) -> Optional[Link]:
+    def start(self, config: ServerConfig, crew: list[Worker], tally: int) -> Optional[Link]:
         """Start a process for the place.
 
         Args:
             config: the server's settings.
             crew: all workers.
+            tally: memory in which the process is to count, a descriptor.
 
         Returns:
             The link in a forked worker itself, None in the parent.
@@ -99,6 +100,7 @@ class Worker:
                 requests=pairs[1][1].fileno(),
                 inbox=self._inbox.fileno(),
                 outboxes=[one.outbox.fileno() for one in crew],
+                tally=tally,
             )
             self.process = fork() if config.start_method == "fork" else spawn(link, config.mode)
             if self.process is None:

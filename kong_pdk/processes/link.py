@@ -22,6 +22,7 @@ class Link:
         requests: the worker asks the parent here, one question at a time.
         inbox: the other workers leave steps here.
         outboxes: where to leave steps for each worker, by its index; this one's too.
+        tally: memory in which it counts what it does.
     """
 
     index: int
@@ -30,11 +31,13 @@ class Link:
     requests: int
     inbox: int
     outboxes: list[int]
+    tally: int
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""
         yield from (self.control, self.requests, self.inbox)
         yield from self.outboxes
+        yield self.tally
 
 
 def open_pair() -> tuple[socket.socket, socket.socket]:

@@ -5,6 +5,7 @@ A worker makes an instance when Kong starts it there, or when the first event fo
 
 from __future__ import annotations
 
+import collections
 import itertools
 import logging
 import secrets
@@ -89,6 +90,10 @@ class Registry:
     def _report(self) -> tuple[list[tuple[int, str, float]], dict[str, float], dict[str, float]]:
         alive = [(key, one.name, one.started) for key, one in self._records.items()]
         return alive, self._last_start, self._last_close
+
+    def count(self) -> dict[str, int]:
+        """How many instances there are, by plugin; for any thread."""
+        return dict(collections.Counter(one.name for one in list(self._records.values())))
 
     def note_use(self, instance_ids: list[int]) -> None:
         """Note that a worker has used instances."""

@@ -20,12 +20,14 @@ from ..modes.base import BaseMode
 from ..runtime.events import new_events
 from ..runtime.plugins import Plugin
 from ..runtime.service import Service
+from ..runtime.tally import Table
 from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
 from .crew import FAILED, LOST, QUIET, READY, USED
 from .inbox import Forwarder, read_inbox
 from .link import Link
+from .memory import attach
 from .registry import SharedInstances
 
 logger = logging.getLogger("kong_pdk.server")
@@ -55,6 +57,9 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         for fd in link.descriptors():
             os.set_inheritable(fd, False)
         plugins = _load(load, link)
+        table = Table(attach(link.tally))
+        os.close(link.tally)
+        table.rows(link.index, plugins)  # whether there is room for them
     except KongPDKError as exc:
         control.send((FAILED, str(exc)), timeout=None)
         sys.exit(1)
@@ -67,6 +72,7 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         loop = WorkerLoop(config, mode_class, link, control)
         loop.serve(
             plugins,
+            table,
             requests=channel(link.requests),
             inbox=channel(link.inbox),
             outboxes=[channel(fd) for fd in link.outboxes],
@@ -109,6 +115,7 @@ class WorkerLoop(Loop):
     def serve(
         self,
         plugins: dict[str, Plugin],
+        table: Table,
         requests: Channel,
         inbox: Channel,
         outboxes: list[Channel],
@@ -117,6 +124,7 @@ class WorkerLoop(Loop):
 
         Args:
             plugins: by name.
+            table: counts what happens here.
             requests: to ask the parent.
             inbox: where other workers leave steps.
             outboxes: to leave steps for them.
@@ -133,6 +141,8 @@ class WorkerLoop(Loop):
             self._instances,
             new_events(self._config, self._index, MAX_WORKERS),
             Forwarder(self._index, outboxes),
+            table,
+            self._index,
         )
         service.pid = self._parent
         mode = self._mode_class(service, self, self._config)
@@ -140,7 +150,7 @@ class WorkerLoop(Loop):
         self.watch(inbox, lambda: read_inbox(inbox, self._take))
         self.on_tick = watch_parent(self, self._parent)
         set_title(plugins, f"worker {self._index}")
-        self._tell(READY, sorted(plugins))
+        self._tell(READY, {name: plugins[name].phases for name in sorted(plugins)})
         logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
         mode.drive()
         logger.debug("worker %d has stopped", self._index)
