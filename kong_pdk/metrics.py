@@ -54,6 +54,9 @@ BACKLOG = 16
 #: How often it is tried to get the port of the server before this one, seconds.
 RETRY = 0.25
 
+#: How long the end waits for the thread, seconds; it may look for a host's address.
+END_PATIENCE = 1.0
+
 PATHS = ("/", "/metrics")
 
 #: Called with a response's status and headers (WSGI).
@@ -186,6 +189,7 @@ class Metrics:
         self._listener: Optional[Listener] = None
         self._sock: Optional[socket.socket] = None  # None: another one has the port still
         self._closing = threading.Event()
+        self._thread: Optional[threading.Thread] = None
         if self._address.path:
             permissions = Permissions(config.socket_mode, config.socket_user, config.socket_group)
             self._listener = Listener(self._address.path, BACKLOG, permissions)
@@ -207,12 +211,13 @@ class Metrics:
         measure: Callable[[], None] = lambda: None,
     ) -> None:
         """Answer scrapes from now on, in a thread; see :class:`Numbers` for what is wanted."""
-        registry = CollectorRegistry()
+        registry = CollectorRegistry(auto_describe=True)  # for scrapes of some metrics alone
         registry.register(Numbers(self._config, table, plugins, count_instances, measure))
         app = _only_metrics(make_wsgi_app(registry))
-        threading.Thread(
+        self._thread = threading.Thread(
             target=self._run, args=(app,), name="kong-pdk-metrics", daemon=True
-        ).start()
+        )
+        self._thread.start()
 
     def _run(self, app: Callable[..., Iterable[bytes]]) -> None:
         while self._sock is None:
@@ -242,6 +247,9 @@ class Metrics:
                 self._sock.shutdown(socket.SHUT_RDWR)  # wakes the thread
             except OSError:
                 pass  # not every system takes it
+        if self._thread is not None:
+            self._thread.join(END_PATIENCE)
+        if self._sock is not None:
             self._sock.close()
 
     def let_go(self) -> None:
