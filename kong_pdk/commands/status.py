@@ -104,9 +104,11 @@ def _ask_all(args: argparse.Namespace) -> tuple[list[Answer], list[str]]:
     answers: list[Answer] = []
     problems: list[str] = []
     if args.socket is not None or args.names:
-        paths_of_all = [[args.socket]] if args.socket is not None else [
-            _paths_of(args.prefix, name) for name in args.names
-        ]
+        paths_of_all = (
+            [[args.socket]]
+            if args.socket is not None
+            else [_paths_of(args.prefix, name) for name in args.names]
+        )
         for paths in paths_of_all:
             try:
                 answers.append(_ask_first(paths, args.timeout))

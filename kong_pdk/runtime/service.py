@@ -275,9 +275,7 @@ class Service:
         return {
             "Pid": self.pid,
             **describe_server(self._config, self.table),
-            "Plugins": describe_plugins(
-                self.plugins.values(), self.instances.report(), self.table
-            ),
+            "Plugins": describe_plugins(self.plugins.values(), self.instances.report(), self.table),
         }
 
     @staticmethod

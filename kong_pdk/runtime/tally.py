@@ -19,7 +19,8 @@ from .._codec import Tally
 from ..exception import ConfigError
 from ..pdk.functions import PHASES
 
-#: Most plugins of a server: the memory is laid out before they are known. Unused room costs nothing.
+#: Most plugins of a server: the memory is laid out before they are known. What is not used costs
+#: nothing.
 MAX_PLUGINS = 1024
 
 #: What the percentiles are of, as GetStatus names them.

@@ -205,7 +205,7 @@ def test_no_configuration_is_told(server: Server, kong: Kong) -> None:
 
 @pytest.mark.modes("threads")
 def test_status_is_told_when_all_threads_are_busy(start: Start, prefix: Path) -> None:
-    """That is when somebody wants to know; it does not wait for a thread as everything else does."""
+    """That is when somebody wants to know: it does not wait for a thread as all else does."""
     release = prefix / "release"
     source = f"""
 import os, time

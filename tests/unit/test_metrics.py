@@ -104,13 +104,13 @@ def served(request: Any, table: Table) -> Iterator[Served]:
 def test_what_is_said(served: Served) -> None:
     found = served.scrape()
     two = ("log", "two")
-    assert found["kong_pdk_events_total", *two] == 8
-    assert found["kong_pdk_event_errors_total", *two] == 2
-    assert found["kong_pdk_events_refused_total", *two] == 2
-    assert found["kong_pdk_events_abandoned_total", *two] == 0
-    assert found["kong_pdk_events_lost_total", *two] == 0
-    assert found["kong_pdk_pdk_calls_total", *two] == 12
-    assert found["kong_pdk_events_in_flight", *two] == 2
+    assert found[("kong_pdk_events_total", *two)] == 8
+    assert found[("kong_pdk_event_errors_total", *two)] == 2
+    assert found[("kong_pdk_events_refused_total", *two)] == 2
+    assert found[("kong_pdk_events_abandoned_total", *two)] == 0
+    assert found[("kong_pdk_events_lost_total", *two)] == 0
+    assert found[("kong_pdk_pdk_calls_total", *two)] == 12
+    assert found[("kong_pdk_events_in_flight", *two)] == 2
     # What has not happened yet is 0, not missing.
     assert found["kong_pdk_events_total", "access", "one"] == 0
     assert found["kong_pdk_events_total", "access", "two"] == 0
@@ -219,7 +219,7 @@ def test_a_port_in_use() -> None:
 
 
 def test_a_host_that_is_none() -> None:
-    with pytest.raises(ListenError, match="cannot serve metrics on host.invalid:1: "):
+    with pytest.raises(ListenError, match=r"cannot serve metrics on host\.invalid:1: "):
         metrics.Metrics(ServerConfig(metrics=read_address("host.invalid:1")))
 
 

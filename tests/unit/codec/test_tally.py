@@ -54,7 +54,8 @@ def test_an_event_that_begins_and_ends(numbers: Numbers) -> None:
     numbers.tally.end(ROW, 1.5, 2, True, True)
     assert numbers.counted() == {
         _columns.STARTED: 2, _columns.CALLS: 5, _columns.NANOSECONDS: 1_500_400_000,
-        _columns.ERRORS: 1, _columns.ABANDONED: 1, _columns.BUCKETS + 2: 1, _columns.BUCKETS + 13: 1,
+        _columns.ERRORS: 1, _columns.ABANDONED: 1, _columns.BUCKETS + 2: 1,
+        _columns.BUCKETS + 13: 1,
     }  # fmt: skip
 
 
