@@ -1213,6 +1213,12 @@ class BaseInstance:
         return len(self._under_way)
 
 
+# Looked up for each event.
+_STARTED, _ERRORS, _ABANDONED = _columns.STARTED, _columns.ERRORS, _columns.ABANDONED
+_CALLS, _NANOSECONDS, _BUCKETS = _columns.CALLS, _columns.NANOSECONDS, _columns.BUCKETS
+_BOUNDS, _LONGEST = _columns.BOUNDS, _columns.LONGEST
+
+
 class Tally:
     """Counts events in rows of unsigned 64-bit numbers, which other processes may read meanwhile.
 
@@ -1223,7 +1229,7 @@ class Tally:
             up, so it is zero at the beginning.
     """
 
-    __slots__ = ("_lock", "_numbers")
+    __slots__ = ("_last", "_lock", "_numbers")
 
     def __init__(self, memory: Any) -> None:
         numbers = memoryview(memory).cast("B")
@@ -1232,11 +1238,8 @@ class Tally:
         if len(numbers) % 8:
             raise ValueError("a tally needs memory of whole numbers of 8 bytes")
         self._numbers = numbers.cast("Q")
+        self._last = len(self._numbers) - _columns.COLUMNS  # the last row
         self._lock = threading.Lock()  # threads cannot count in one step
-
-    def _check(self, row: int) -> None:
-        if not 0 <= row <= len(self._numbers) - _columns.COLUMNS:
-            raise IndexError("no such row in the tally")
 
     def begin(self, row: int) -> None:
         """Count an event that begins.
@@ -1244,9 +1247,10 @@ class Tally:
         Raises:
             IndexError: there is no such row.
         """
-        self._check(row)
+        if not 0 <= row <= self._last:
+            raise IndexError("no such row in the tally")
         with self._lock:
-            self._numbers[row + _columns.STARTED] += 1
+            self._numbers[row + _STARTED] += 1
 
     def end(self, row: int, seconds: float, calls: int, failed: bool, abandoned: bool) -> None:
         """Count an event that has ended.
@@ -1261,18 +1265,21 @@ class Tally:
         Raises:
             IndexError: there is no such row.
         """
-        self._check(row)
-        if not seconds > 0.0:
-            seconds = 0.0
-        bucket = _columns.BUCKETS + bisect.bisect_left(_columns.BOUNDS, seconds)
-        taken = int(min(seconds, _columns.LONGEST) * 1e9)
+        if not 0 <= row <= self._last:
+            raise IndexError("no such row in the tally")
+        if not 0.0 < seconds < _LONGEST:
+            seconds = _LONGEST if seconds > 0.0 else 0.0
+        bucket = row + _BUCKETS + bisect.bisect_left(_BOUNDS, seconds)
+        numbers = self._numbers
         with self._lock:
-            numbers = self._numbers
-            numbers[row + bucket] += 1
-            numbers[row + _columns.NANOSECONDS] += taken
-            numbers[row + _columns.CALLS] += calls
-            numbers[row + _columns.ERRORS] += failed
-            numbers[row + _columns.ABANDONED] += abandoned
+            numbers[bucket] += 1
+            numbers[row + _NANOSECONDS] += int(seconds * 1e9)
+            if calls:
+                numbers[row + _CALLS] += calls
+            if failed:
+                numbers[row + _ERRORS] += 1
+            if abandoned:
+                numbers[row + _ABANDONED] += 1
 
     def add(self, place: int, number: int) -> None:
         """Count up one of the numbers.

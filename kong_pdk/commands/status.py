@@ -11,7 +11,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, cast
 
 import msgpack
 
@@ -34,7 +34,7 @@ SUFFIXES = (".socket", ".sock")
 #: The largest answer that is taken, bytes.
 MAX_ANSWER = 64 * 1024 * 1024
 
-_REQUEST = msgpack.packb([0, 1, "plugin.GetStatus", []])
+_REQUEST = cast(bytes, msgpack.packb([0, 1, "plugin.GetStatus", []]))
 _CLEAR = "\x1b[H\x1b[2J"
 
 
