@@ -386,7 +386,8 @@ class Parent:
         if text is None:
             return
         worker.cut_connections()
-        self._table.settle(worker.index, len(worker.plugins), not self.stopping and worker.served)
+        restarts = not self.stopping and worker.served
+        self._table.settle(worker.index, self._registry.numbered, restarts)
         if self.stopping:
             logger.debug("%s", text)
             return

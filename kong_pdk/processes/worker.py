@@ -28,7 +28,7 @@ from .crew import FAILED, LOST, QUIET, READY, USED
 from .inbox import Forwarder, read_inbox
 from .link import Link
 from .memory import attach
-from .registry import SharedInstances
+from .registry import NUMBER, SharedInstances
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -129,9 +129,11 @@ class WorkerLoop(Loop):
             inbox: where other workers leave steps.
             outboxes: to leave steps for them.
         """
+        ask, names = _Questions(requests).ask, sorted(plugins)
+        numbers = dict(zip(names, ask(NUMBER, names)))
         self._instances = SharedInstances(
             plugins,
-            _Questions(requests).ask,
+            ask,
             self._config,
             lambda instance_ids: self._tell(USED, instance_ids),
         )
@@ -143,6 +145,7 @@ class WorkerLoop(Loop):
             Forwarder(self._index, outboxes),
             table,
             self._index,
+            numbers,
         )
         service.pid = self._parent
         mode = self._mode_class(service, self, self._config)
@@ -150,7 +153,7 @@ class WorkerLoop(Loop):
         self.watch(inbox, lambda: read_inbox(inbox, self._take))
         self.on_tick = watch_parent(self, self._parent)
         set_title(plugins, f"worker {self._index}")
-        self._tell(READY, {name: plugins[name].phases for name in sorted(plugins)})
+        self._tell(READY, {name: plugins[name].phases for name in names})
         logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
         mode.drive()
         logger.debug("worker %d has stopped", self._index)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Callable, Optional, Protocol, Union
 
 from .. import _columns, _wire
@@ -129,6 +130,7 @@ class Service:
         forward: hands on the steps of events that other processes run, if there are any.
         table: counts the events; one of this process alone if None.
         worker: the index of this process there.
+        numbers: of the plugins there; their order by name if None.
 
     Attributes:
         pid: the process that Kong knows as the server.
@@ -149,6 +151,7 @@ class Service:
         forward: Optional[Forward] = None,
         table: Optional[Table] = None,
         worker: int = 0,
+        numbers: Optional[Mapping[str, int]] = None,
     ) -> None:
         self.plugins = plugins
         if table is None:
@@ -156,8 +159,9 @@ class Service:
             table.start()
             table.note_process(0, os.getpid(), True)
         self.table, self.worker = table, worker
-        for name, rows in table.rows(worker, plugins).items():
+        for number, (name, rows) in enumerate(table.rows(worker, plugins, numbers).items()):
             plugins[name].rows = rows
+            plugins[name].number = number if numbers is None else numbers[name]
         self._tally = table.tally()
         self._shed_place = table.shed_place(worker)
         self.measure: Callable[[], None] = lambda: None

@@ -45,7 +45,7 @@ def describe_plugins(
     """
     alive, times = report
     described = {}
-    for index, plugin in enumerate(sorted(plugins, key=lambda one: one.name)):
+    for plugin in sorted(plugins, key=lambda one: one.name):
         described[plugin.name] = {
             "Name": plugin.name,
             "Version": plugin.version,
@@ -60,7 +60,9 @@ def describe_plugins(
             "LastStartInstance": times[plugin.name][0],
             "LastCloseInstance": times[plugin.name][1],
             "Events": {
-                phase: _describe_counts(table.counts(index, phase)) for phase in plugin.phases
+                phase: _describe_counts(table.counts(plugin.number, phase))
+                for phase in plugin.phases
+                if plugin.rows is not None
             },
         }
     return described

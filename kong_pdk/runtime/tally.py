@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -148,12 +148,18 @@ class Table:
         """What counts here; see :meth:`rows`."""
         return Tally(self._memory)
 
-    def rows(self, worker: int, plugins: Iterable[str]) -> dict[str, dict[str, int]]:
+    def rows(
+        self, worker: int, plugins: Iterable[str], numbers: Optional[Mapping[str, int]] = None
+    ) -> dict[str, dict[str, int]]:
         """Where a worker counts the events of each plugin and phase.
 
         Args:
             worker: its index.
-            plugins: the names of all plugins, the same in all workers.
+            plugins: the names of all plugins.
+            numbers: of each, the same in all workers; their order by name if None.
+
+        Returns:
+            By plugin and phase; a plugin whose number is too high is not there.
 
         Raises:
             ConfigError: there are too many.
@@ -164,9 +170,12 @@ class Table:
                 f"{len(names)} plugins in one server, which can have {MAX_PLUGINS}: "
                 f"divide them among several servers"
             )
+        if numbers is None:
+            numbers = {name: number for number, name in enumerate(names)}
         return {
-            name: {phase: self._row(worker, index, phase) for phase in PHASES}
-            for index, name in enumerate(names)
+            name: {phase: self._row(worker, numbers[name], phase) for phase in PHASES}
+            for name in names
+            if numbers[name] < MAX_PLUGINS
         }
 
     def start(self, now: Optional[float] = None) -> None:
@@ -198,13 +207,13 @@ class Table:
 
         Args:
             worker: its index; no process may be there.
-            plugins: how many there are.
+            plugins: how many have a number.
             restarts: another one takes its place.
         """
         self.note_process(worker, 0, False)
         self.note_gauges(worker, 0, 0, 0, 0)
         self._numbers[self._worker(worker) + _RESTARTS] += restarts
-        for plugin in range(plugins):
+        for plugin in range(min(plugins, MAX_PLUGINS)):
             for phase in PHASES:
                 row = self._row(worker, plugin, phase)
                 self._numbers[row + _columns.LOST] += self._read([row]).in_flight
@@ -220,7 +229,7 @@ class Table:
         """What all workers have counted.
 
         Args:
-            plugin: its place among the sorted names.
+            plugin: its number.
             phase: one of :data:`PHASES`.
         """
         return self._read([self._row(worker, plugin, phase) for worker in range(self.workers)])

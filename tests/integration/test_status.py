@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import sysconfig
@@ -296,6 +297,40 @@ def test_a_worker_that_is_killed(start: Start, method: str) -> None:
             lambda: metrics_of(server)["kong_pdk_events_total", "access", "author"] == 16,
             "the new one counts on",
         )
+
+
+@pytest.mark.modes("processes")
+def test_a_plugin_that_is_there_when_a_worker_starts_again(start: Start, tmp_path: Path) -> None:
+    """The others keep their rows, although it comes before them by its name."""
+    folder = tmp_path / "plugins"
+    shutil.copytree(PLUGINS, folder)
+    server = start("--metrics", "127.0.0.1:0", plugins=folder)
+    with server.kong() as kong:
+        instance = kong.start_author(SOURCE)
+        for connection in [kong.connect() for _ in range(4)]:
+            run(connection, instance)
+        wait_until(lambda: events_of(kong)["InFlight"] == 0, "all have ended")
+    shutil.copy(folder / "hello.py", folder / "aaa.py")
+    os.kill(fresh(server)["Workers"][0]["Pid"], signal.SIGKILL)
+    server.wait_log("is ready again")
+    for _ in range(4):
+        with server.kong() as kong:
+            run(kong.connect(), instance)
+    wait_until(lambda: fresh_events(server)["Started"] == 8, "all are counted")
+    assert metrics_of(server)["kong_pdk_events_total", "access", "author"] == 8
+    assert metrics_of(server)["kong_pdk_events_total", "access", "hello"] == 0
+    seen = []
+    for _ in range(4):  # of both workers, one of which has the new plugin
+        seen.append(fresh(server)["Plugins"])
+        assert seen[-1]["hello"]["Events"]["access"]["Started"] == 0
+        assert seen[-1]["author"]["Events"]["access"]["Started"] == 8
+    for found in seen:
+        if "aaa" in found:
+            assert found["aaa"]["Events"]["access"]["Started"] == 0
+
+
+def fresh_events(server: Server) -> Any:
+    return fresh(server)["Plugins"]["author"]["Events"]["access"]
 
 
 def fresh(server: Server) -> Any:
