@@ -212,9 +212,10 @@ class Loop:
         return True
 
     def _tick(self) -> None:
-        # By the time that was due, not by now: a timer that turns the loop once in a TICK, as in the
-        # gevent mode, would be a hair early each time that it had been a hair late before.
-        self._ticks, self._due = self._ticks + 1, max(self._due, time.monotonic() - TICK / 2) + TICK
+        # By the time that was due, not by now: a timer that turns the loop once in a TICK, as in
+        # the gevent mode, would be a hair early each time that it had been a hair late before.
+        self._ticks += 1
+        self._due = max(self._due, time.monotonic() - TICK / 2) + TICK
         self._set_accepting(not self.stopping and not self._door.rests and self._has_room())
         self._door.tick()
         try:
