@@ -152,7 +152,7 @@ def main() -> None:
         install("try,gevent,test,types")
         run(str(BIN / "pytest"), *arguments)
     elif command == "lint":
-        install("try,gevent,lint,types")
+        install("try,gevent,metrics,lint,types")
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
@@ -160,7 +160,7 @@ def main() -> None:
         run(str(BIN / "pyright"), "--pythonpath", str(BIN / "python"), env=quiet)
         run(str(BIN / "python"), "-m", "pdkgen", "--check")
     elif command == "generate":
-        install("try,gevent,lint,types")
+        install("try,gevent,metrics,lint,types")
         run(str(BIN / "python"), "-m", "pdkgen", *arguments)
     elif command == "bench":
         install("try,gevent,test")

@@ -178,6 +178,17 @@ def test_dispatch(benchmark: Any, package: SimpleNamespace, pairs: Pairs, frame:
     assert b"ret" in benchmark(runner.run, pairs.connections[0])
 
 
+@pytest.mark.benchmark(group="step: dispatch")
+def test_dispatch_uncounted(
+    benchmark: Any, package: SimpleNamespace, pairs: Pairs, frame: Frame
+) -> None:
+    """The same without the tally: the difference is what it costs to be seen from outside."""
+    runner = Runner(package, Handling, frame)
+    (instance,) = runner.service.instances
+    instance.rows = None
+    assert b"ret" in benchmark(runner.run, pairs.connections[0])
+
+
 class StandIn:
     """What makes PDK calls, and has the answer at once."""
 

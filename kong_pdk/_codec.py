@@ -25,6 +25,7 @@ CODEC_API = (
     "Poller",
     "Request",
     "Switch",
+    "Tally",
     "Waiter",
     "encode_call",
     "encode_error",
@@ -56,6 +57,7 @@ Namespace = codec.Namespace
 Poller = codec.Poller  # the compiled one needs Linux
 Request = codec.Request
 Switch = codec.Switch
+Tally = codec.Tally
 Waiter = codec.Waiter
 encode_call = codec.encode_call
 encode_error = codec.encode_error

@@ -6,11 +6,12 @@ From below: :class:`Decoder` turns bytes into requests, the ``encode_*`` functio
 bytes, :class:`Connection` does both on a socket, :class:`Poller` watches those that nobody reads,
 :class:`Waiter` and :class:`Switch` are how a handler sleeps in threads and in greenlets,
 :class:`Event` makes its PDK calls, which :class:`Namespace` puts into a tree of names and
-:class:`Function` checks, and :class:`Dispatcher` runs it.
+:class:`Function` checks, :class:`Dispatcher` runs it, and :class:`Tally` counts it.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import os
@@ -22,7 +23,7 @@ import threading
 import time
 from typing import Any, Callable, NoReturn, Optional, Union
 
-from . import _kinds, _wire
+from . import _columns, _kinds, _wire
 from ._wakeup import drain_wakeup, open_wakeup, send_wakeup
 from .exception import (
     ArgumentError,
@@ -815,12 +816,14 @@ class Event:
         began: when the event was read.
         at: when the request was read that is to be answered next, as ``Request.at``.
         expired: its handler has had its time.
+        abandoned: nobody waits for its answer any more.
+        calls: how many PDK calls it has sent.
         greenlet: the one that its handler runs in, if handlers are tracked.
     """
 
     __slots__ = (
-        "_turn", "at", "began", "connection", "events", "expired", "greenlet", "id", "instance",
-        "mode", "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
+        "_turn", "abandoned", "at", "began", "calls", "connection", "events", "expired", "greenlet",
+        "id", "instance", "mode", "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -847,7 +850,8 @@ class Event:
         self.waiting_since = 0
         self.over = False
         self.began = self.at = time.monotonic()
-        self.expired = False
+        self.expired = self.abandoned = False
+        self.calls = 0
         # A plugin may make PDK calls from threads of its own; Kong takes one at a time.
         self._turn = threading.Lock()
 
@@ -883,6 +887,7 @@ class Event:
                 self.mode.too_late(self)
             if self.msgid is not msgid:  # another call has been made meanwhile
                 frame = _wire.with_msgid(frame, msgid, self.msgid)
+            self.calls += 1
             if function in _wire.TERMINAL:
                 self.over = True
                 self.mode.send_last(self, frame)
@@ -1303,17 +1308,25 @@ class BaseInstance:
     Args:
         handlers: by phase.
         closed: a request is refused if its plugin fails, where that can be done.
+        rows: where in the :class:`Tally` the events of each phase are counted; those of a phase
+            that is not there are not.
 
     Attributes:
         used: the tick at which an event on it has ended last.
         closing: no event is to begin on it any more.
     """
 
-    __slots__ = ("_under_way", "closed", "closing", "handlers", "used")
+    __slots__ = ("_under_way", "closed", "closing", "handlers", "rows", "used")
 
-    def __init__(self, handlers: dict[str, Any], closed: bool = False) -> None:
+    def __init__(
+        self,
+        handlers: dict[str, Any],
+        closed: bool = False,
+        rows: Optional[dict[str, int]] = None,
+    ) -> None:
         self.handlers = handlers
         self.closed = closed
+        self.rows = rows
         self.used = 0
         self.closing = False
         # Ids of events: a set, because threads cannot count in one step.
@@ -1323,6 +1336,86 @@ class BaseInstance:
     def running(self) -> int:
         """How many events are under way on it."""
         return len(self._under_way)
+
+
+# Looked up for each event.
+_STARTED, _ERRORS, _ABANDONED = _columns.STARTED, _columns.ERRORS, _columns.ABANDONED
+_CALLS, _NANOSECONDS, _BUCKETS = _columns.CALLS, _columns.NANOSECONDS, _columns.BUCKETS
+_BOUNDS, _LONGEST = _columns.BOUNDS, _columns.LONGEST
+
+
+class Tally:
+    """Counts events in rows of unsigned 64-bit numbers, which other processes may read meanwhile.
+
+    What stands where is in ``_columns``. A row is named by the place of its first number.
+
+    Args:
+        memory: a buffer that can be written, of whole numbers; all of them are there to be counted
+            up, so it is zero at the beginning.
+    """
+
+    __slots__ = ("_last", "_lock", "_numbers")
+
+    def __init__(self, memory: Any) -> None:
+        numbers = memoryview(memory).cast("B")
+        if numbers.readonly:
+            raise BufferError("a tally needs memory that can be written")
+        if len(numbers) % 8:
+            raise ValueError("a tally needs memory of whole numbers of 8 bytes")
+        self._numbers = numbers.cast("Q")
+        self._last = len(self._numbers) - _columns.COLUMNS  # the last row
+        self._lock = threading.Lock()  # threads cannot count in one step
+
+    def begin(self, row: int) -> None:
+        """Count an event that begins.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not 0 <= row <= self._last:
+            raise IndexError("no such row in the tally")
+        with self._lock:
+            self._numbers[row + _STARTED] += 1
+
+    def end(self, row: int, seconds: float, calls: int, failed: bool, abandoned: bool) -> None:
+        """Count an event that has ended.
+
+        Args:
+            row: in which it has begun.
+            seconds: how long it took; none if it is negative or no number.
+            calls: how many PDK calls it has made.
+            failed: its handler has.
+            abandoned: nobody waited for its answer.
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        if not 0 <= row <= self._last:
+            raise IndexError("no such row in the tally")
+        if not 0.0 < seconds < _LONGEST:
+            seconds = _LONGEST if seconds > 0.0 else 0.0
+        bucket = row + _BUCKETS + bisect.bisect_left(_BOUNDS, seconds)
+        numbers = self._numbers
+        with self._lock:
+            numbers[bucket] += 1
+            numbers[row + _NANOSECONDS] += int(seconds * 1e9)
+            if calls:
+                numbers[row + _CALLS] += calls
+            if failed:
+                numbers[row + _ERRORS] += 1
+            if abandoned:
+                numbers[row + _ABANDONED] += 1
+
+    def add(self, place: int, number: int) -> None:
+        """Count up one of the numbers.
+
+        Raises:
+            IndexError: there is none at this place.
+        """
+        if not 0 <= place < len(self._numbers):
+            raise IndexError("no such number in the tally")
+        with self._lock:
+            self._numbers[place] += number
 
 
 class Dispatcher:
@@ -1337,9 +1430,12 @@ class Dispatcher:
             instance if its phase does not, or what ``find`` has raised.
         fail: told of a handler that has raised; returns the text of the answer.
         left: told of an instance that is ``closing`` when the last event on it has ended.
+        tally: counts the events, if there is one.
     """
 
-    __slots__ = ("_events", "_fail", "_find", "_instances", "_left", "_refuse", "_root")
+    __slots__ = (
+        "_events", "_fail", "_find", "_instances", "_left", "_refuse", "_root", "_tally",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -1350,8 +1446,10 @@ class Dispatcher:
         refuse: Callable[[Request, Any], bytes],
         fail: Callable[[Event, BaseException], str],
         left: Callable[[Any], None],
+        tally: Optional[Tally] = None,
     ) -> None:
         self._events = events
+        self._tally = tally
         self._instances = instances
         self._root = root
         self._find = find
@@ -1390,13 +1488,17 @@ class Dispatcher:
             self._events, instance, request.value, connection, request.msgid, mode, runner, closed
         )
         event.began = event.at = request.at
-        running, failure = self._events.running, None
-        under_way = instance._under_way
+        running, failure, tally = self._events.running, None, self._tally
+        row = None if tally is None or instance.rows is None else instance.rows.get(request.value)
+        under_way, begun = instance._under_way, False
         under_way.add(event.id)
         try:
             # Looked at after that: whoever closes it looks at both in the opposite order.
             if instance.closing:
                 return self._refuse(request, None), None
+            if tally is not None and row is not None:
+                tally.begin(row)
+                begun = True
             if running is not None:
                 running[event.id] = event
                 if isinstance(runner, Switch):
@@ -1426,6 +1528,11 @@ class Dispatcher:
             if running is not None:
                 running.pop(event.id, None)
             under_way.discard(event.id)
+            if begun:
+                assert tally is not None and row is not None
+                failed = failure is not None or event.expired
+                taken = time.monotonic() - event.began
+                tally.end(row, taken, event.calls, failed, event.abandoned)
             instance.used = self._events.ticks
             if instance.closing and not under_way:
                 self._left(instance)

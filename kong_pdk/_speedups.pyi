@@ -119,6 +119,8 @@ class Event:
     began: float
     at: float
     expired: bool
+    abandoned: bool
+    calls: int
     def __init__(
         self,
         events: Events,
@@ -233,9 +235,22 @@ class BaseInstance:
     used: int
     closing: bool
     closed: bool
-    def __init__(self, handlers: dict[str, Any], closed: bool = False) -> None: ...
+    rows: Optional[dict[str, int]]
+    def __init__(
+        self,
+        handlers: dict[str, Any],
+        closed: bool = False,
+        rows: Optional[dict[str, int]] = None,
+    ) -> None: ...
     @property
     def running(self) -> int: ...
+
+@final
+class Tally:
+    def __init__(self, memory: Any) -> None: ...
+    def begin(self, row: int) -> None: ...
+    def end(self, row: int, seconds: float, calls: int, failed: bool, abandoned: bool) -> None: ...
+    def add(self, place: int, number: int) -> None: ...
 
 class Dispatcher:
     def __init__(
@@ -247,6 +262,7 @@ class Dispatcher:
         refuse: Callable[[Request, Any], bytes],
         fail: Callable[[Event, BaseException], str],
         left: Callable[[Any], None],
+        tally: Optional[Tally] = None,
     ) -> None: ...
     def run(
         self, request: Request, connection: Any, mode: Any, runner: Any

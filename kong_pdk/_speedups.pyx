@@ -4,7 +4,7 @@
 
 Longer than most files here because each layer below calls the one above it without leaving C:
 bytes -> requests (Decoder), sleeping (Waiter, gate), sockets (Connection, Poller), values -> bytes
-(Writer), events, their calls and their dispatch (Event, Function, Switch, Dispatcher). The pure twin is the reference for
+(Writer), events, their calls, their dispatch and their count (Event, Function, Switch, Dispatcher, Tally). The pure twin is the reference for
 behaviour, and documents what both offer; ``tests/unit/codec`` holds the two to each other.
 """
 
@@ -27,7 +27,7 @@ import socket
 import sys
 import threading
 
-from . import _kinds, _wire
+from . import _columns, _kinds, _wire
 from ._wakeup import open_wakeup, send_wakeup
 from .exception import (
     ArgumentError,
@@ -79,8 +79,14 @@ cdef extern from *:
         clock_gettime(KP_CLOCK, &now);
         return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     }
+    static double kp_exact(void) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    }
     """
     double kp_now() noexcept nogil  # seconds, as time.monotonic
+    double kp_exact() noexcept nogil  # the same to the nanosecond, which takes longer
 
 cdef extern from *:
     """
@@ -194,6 +200,29 @@ if (DEBT_SIZE, CUT_ABOVE, HEAD_SIZE, OWES_OWNER, CLOSED_BIT) != (
 ):
     raise ImportError("the constants of _speedups.pyx and _wire.py differ")
 
+# What stands where in a row of a Tally; the values of _columns, held to them below.
+cdef enum:
+    STARTED = 0
+    ERRORS = 1
+    ABANDONED = 3
+    CALLS = 5
+    NANOSECONDS = 6
+    BUCKETS = 7
+    BOUNDS = 18
+    COLUMNS = 32
+
+if (STARTED, ERRORS, ABANDONED, CALLS, NANOSECONDS, BUCKETS, BOUNDS, COLUMNS) != (
+    _columns.STARTED, _columns.ERRORS, _columns.ABANDONED, _columns.CALLS, _columns.NANOSECONDS,
+    _columns.BUCKETS, len(_columns.BOUNDS), _columns.COLUMNS,
+):
+    raise ImportError("the constants of _speedups.pyx and _columns.py differ")
+
+cdef double[BOUNDS] ENDS
+cdef int each_bound
+for each_bound in range(BOUNDS):
+    ENDS[each_bound] = _columns.BOUNDS[each_bound]
+cdef double LONGEST = _columns.LONGEST
+
 # What a waiter's thread is doing with the connection that it reads.
 cdef enum:
     READS_NONE = 0
@@ -231,8 +260,8 @@ cdef class Request:
     cdef readonly double at
 
     def __init__(self, kind, msgid, target, value):
-        self.at = kp_now()
         self.kind = kind
+        self.at = kp_exact() if self.kind == HANDLE_EVENT else kp_now()
         self.msgid = msgid
         self.target = target
         self.value = value
@@ -243,7 +272,7 @@ cdef class Request:
 
 cdef inline Request new_request(int kind, object msgid, object target, object value):
     cdef Request request = Request.__new__(Request)
-    request.at = kp_now()
+    request.at = kp_exact() if kind == HANDLE_EVENT else kp_now()
     request.kind = kind
     request.msgid = msgid
     request.target = target
@@ -1740,6 +1769,8 @@ cdef class Event:
     cdef public long waiting_since
     cdef public bint over
     cdef public bint expired
+    cdef public bint abandoned
+    cdef public long calls
     cdef public double began
     cdef public double at
     cdef bint busy  # a thread is in the middle of a call, or of the end
@@ -1788,6 +1819,7 @@ cdef class Event:
                 self.mode.too_late(self)
             if self.msgid is not msgid:  # another call has been made meanwhile
                 frame = _wire.with_msgid(frame, msgid, self.msgid)
+            self.calls += 1
             if function in TERMINAL:
                 self.over = True
                 self.mode.send_last(self, frame)
@@ -2281,11 +2313,83 @@ cdef class BaseInstance:
     cdef public long used
     cdef public bint closing
     cdef public bint closed
+    cdef public dict rows
     cdef readonly long running
 
-    def __init__(self, dict handlers not None, bint closed=False):
+    def __init__(self, dict handlers not None, bint closed=False, dict rows=None):
         self.handlers = handlers
         self.closed = closed
+        self.rows = rows
+
+
+@cython.final
+cdef class Tally:
+    """Counts events in rows of unsigned 64-bit numbers, which other processes may read meanwhile."""
+
+    # The GIL is held wherever something is counted: so each of these is one step for all threads.
+    cdef Py_buffer view
+    cdef uint64_t *numbers
+    cdef Py_ssize_t size
+
+    def __cinit__(self):
+        self.numbers = NULL
+
+    def __init__(self, memory):
+        self.release()
+        PyObject_GetBuffer(memory, &self.view, PyBUF_WRITABLE)
+        if self.view.len % 8 or <size_t>self.view.buf % 8:
+            PyBuffer_Release(&self.view)
+            raise ValueError("a tally needs memory of whole numbers of 8 bytes")
+        self.numbers = <uint64_t *>self.view.buf
+        self.size = self.view.len // 8
+
+    def __dealloc__(self):
+        self.release()
+
+    cdef void release(self):
+        if self.numbers != NULL:
+            self.numbers = NULL
+            self.size = 0
+            PyBuffer_Release(&self.view)
+
+    def begin(self, Py_ssize_t row):
+        """Count an event that begins."""
+        self.do_begin(row)
+
+    def end(self, Py_ssize_t row, double seconds, long calls, bint failed, bint abandoned):
+        """Count an event that has ended."""
+        self.do_end(row, seconds, calls, failed, abandoned)
+
+    def add(self, Py_ssize_t place, uint64_t number):
+        """Count up one of the numbers."""
+        if not 0 <= place < self.size:
+            raise IndexError("no such number in the tally")
+        self.numbers[place] += number
+
+    cdef inline uint64_t *row_at(self, Py_ssize_t row) except NULL:
+        if not 0 <= row <= self.size - COLUMNS:
+            raise IndexError("no such row in the tally")
+        return self.numbers + row
+
+    cdef inline int do_begin(self, Py_ssize_t row) except -1:
+        self.row_at(row)[STARTED] += 1
+        return 0
+
+    cdef inline int do_end(
+        self, Py_ssize_t row, double seconds, long calls, bint failed, bint abandoned
+    ) except -1:
+        cdef uint64_t *numbers = self.row_at(row)
+        cdef int bucket = 0
+        if not seconds > 0.0:
+            seconds = 0.0
+        while bucket < BOUNDS and seconds > ENDS[bucket]:
+            bucket += 1
+        numbers[BUCKETS + bucket] += 1
+        numbers[NANOSECONDS] += <uint64_t>((seconds if seconds < LONGEST else LONGEST) * 1e9)
+        numbers[CALLS] += calls
+        numbers[ERRORS] += failed
+        numbers[ABANDONED] += abandoned
+        return 0
 
 
 cdef class Dispatcher:
@@ -2298,10 +2402,13 @@ cdef class Dispatcher:
     cdef object refuse
     cdef object fail
     cdef object left
+    cdef Tally tally
 
     def __init__(
-        self, Events events not None, dict instances not None, root, find, refuse, fail, left
+        self, Events events not None, dict instances not None, root, find, refuse, fail, left,
+        Tally tally=None,
     ):
+        self.tally = tally
         self.events = events
         self.instances = instances
         self.root = root
@@ -2317,6 +2424,8 @@ cdef class Dispatcher:
         cdef object handler = None
         cdef object failure = None
         cdef object result
+        cdef object place = None
+        cdef Py_ssize_t row = -1
         instance = self.instances.get(request.target)
         if instance is None:
             try:
@@ -2327,6 +2436,8 @@ cdef class Dispatcher:
             handler = instance.handlers.get(request.value)
         if handler is None:
             return self.refuse(request, instance), None
+        if self.tally is not None and instance.rows is not None:
+            place = instance.rows.get(request.value)
         event = Event.__new__(Event)
         event.begin(
             self.events, instance, request.value, connection, request.msgid, mode, runner,
@@ -2338,6 +2449,9 @@ cdef class Dispatcher:
             # Looked at after that: whoever closes it looks at both in the opposite order.
             if instance.closing:
                 return self.refuse(request, None), None
+            if place is not None:
+                self.tally.do_begin(place)
+                row = place
             if self.events.running is not None:
                 self.events.running[event.id] = event
                 if isinstance(runner, Switch):
@@ -2367,6 +2481,11 @@ cdef class Dispatcher:
             if self.events.running is not None:
                 self.events.running.pop(event.id, None)
             instance.running -= 1
+            if row >= 0:
+                self.tally.do_end(
+                    row, kp_exact() - event.began, event.calls,
+                    failure is not None or event.expired, event.abandoned,
+                )
             instance.used = self.events.ticks
             if instance.closing and not instance.running:
                 self.left(instance)

@@ -24,6 +24,7 @@ from .config import (
     POLICIES,
     START_METHODS,
     ServerConfig,
+    read_address,
 )
 from .exception import ConfigError, KongPDKError
 
@@ -251,6 +252,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "former one at once (not needed: ids are never used again)",
     )  # fmt: skip
     parser.add_argument(
+        "--metrics", metavar="ADDRESS",
+        help="serve metrics to Prometheus there: HOST:PORT, :PORT for this machine alone, or "
+        "unix:/path; needs the extra kong-pdk[metrics] (default: nowhere)",
+    )  # fmt: skip
+    parser.add_argument(
         "-g", "--gevent", action="store_true",
         help="run handlers in greenlets; needs the extra kong-pdk[gevent]",
     )  # fmt: skip
@@ -403,6 +409,7 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
             for name in (flag[2:].replace("-", "_") for flag, *_ in _LIMITS)
         },
         announce_pid=args.announce_pid,
+        metrics=None if args.metrics is None else read_address(args.metrics),
     )
 
 

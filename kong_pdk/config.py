@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ._bounds import MAX_DEPTH, MAX_DEPTH_LIMIT, MAX_MESSAGE
 from .exception import ConfigError
@@ -35,6 +35,55 @@ DEFAULT_PREFIX = "/usr/local/kong"
 
 #: The kernel's limit of a Unix socket's path, bytes (struct sockaddr_un, with its final zero 108).
 MAX_SOCKET_PATH = 107
+
+#: Where metrics are served if only a port is named: to this machine alone.
+DEFAULT_METRICS_HOST = "127.0.0.1"
+
+
+class Address(NamedTuple):
+    """Where metrics are served: a host and a port, or the path of a Unix socket.
+
+    Attributes:
+        host: a name or number; "" with a path.
+        port: 0 for any that is free.
+        path: absolute; "" with a host.
+    """
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def read_address(text: str) -> Address:
+    """An address as the flag ``--metrics`` names it.
+
+    Args:
+        text: ``HOST:PORT``, ``[::1]:PORT``, ``:PORT`` for this machine alone, or ``unix:/path``.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    kind, _, path = text.partition(":")
+    if kind == "unix":
+        if not os.path.isabs(path) or len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise ConfigError(
+                f"--metrics unix: wants an absolute path of at most {MAX_SOCKET_PATH} bytes, "
+                f"got {path!r}"
+            )
+        return Address("", 0, path)
+    host, colon, port = text.rpartition(":")
+    in_brackets = host.startswith("[") and host.endswith("]")
+    known = colon and port.isascii() and port.isdigit() and int(port) <= 65535
+    if not known or (":" in host and not in_brackets) or host == "[]":
+        raise ConfigError(
+            f"--metrics wants HOST:PORT, [::1]:PORT, :PORT or unix:/path, got {text!r}"
+        )
+    return Address((host[1:-1] if in_brackets else host) or DEFAULT_METRICS_HOST, int(port))
 
 
 @dataclass(frozen=True)
@@ -76,6 +125,7 @@ class ServerConfig:
         max_message: the largest message that is taken from a connection.
         max_depth: the deepest nesting of a message, in containers.
         announce_pid: send Kong a ``serverPid`` notification on each connection.
+        metrics: where metrics are served to Prometheus; None: nowhere.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -105,6 +155,7 @@ class ServerConfig:
     max_message: int = MAX_MESSAGE
     max_depth: int = MAX_DEPTH
     announce_pid: bool = False
+    metrics: Optional[Address] = None
 
     def __post_init__(self) -> None:
         for name in (

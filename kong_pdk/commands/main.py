@@ -1,4 +1,4 @@
-"""``kong-pdk``: the command for people who write plugins."""
+"""``kong-pdk``: the command for people who write plugins, and for those who run them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from .. import __version__
 
 #: Subcommands: name, module beside this one, one line for the overview. A module has ``EPILOG``,
 #: ``configure(parser)``, which adds its arguments, and ``run(args)``, which returns the status.
-COMMANDS = (("try", "try_", "run a plugin behind a small gateway on this machine"),)
+COMMANDS = (
+    ("try", "try_", "run a plugin behind a small gateway on this machine"),
+    ("status", "status", "show what a running plugin server is doing"),
+)
 
 _EPILOG = """\
 examples:
   kong-pdk try my_plugin.py
   kong-pdk try my_plugin.py --config '{"message": "hello"}' --request "GET /orders?page=2"
+  kong-pdk status --kong-prefix /usr/local/kong
   kong-pdk try --help
 """
 

@@ -51,6 +51,7 @@ class BaseMode(abc.ABC):
         self.waiting = service.events.waiting
         self._shedding = False
         self._shed = 0  # since the last tick
+        service.measure = self.measure
 
     @classmethod  # noqa: B027 (not abstract: threads need nothing)
     def prepare(cls, **purpose: Any) -> None:
@@ -107,9 +108,21 @@ class BaseMode(abc.ABC):
     def give_up(self, event: Event) -> None:
         """Let the handler of an event find it abandoned; it is out of ``waiting`` already."""
 
+    @abc.abstractmethod
+    def count_work(self) -> tuple[int, int]:
+        """How much is under way: what runs, and what waits to be run."""
+
+    def measure(self) -> None:
+        """Note what is under way, for those who look at the server from outside."""
+        running, queued = self.count_work()
+        self.service.table.note_gauges(
+            self.service.worker, self.loop.connected, running, queued, len(self.waiting)
+        )
+
     def tick(self, tick: int) -> None:
         """Give up the events that have waited too long for a step, and unused instances."""
         self.events.ticks = tick
+        self.measure()
         self._stop_shedding()
         late = tick - self.config.event_timeout / TICK
         for event_id, event in self.waiting.copy().items():  # others change it meanwhile
@@ -190,6 +203,7 @@ class BaseMode(abc.ABC):
 
     def drop_late(self, event: Event) -> None:
         """Note that an event has ended when Kong does not wait for its end any more."""
+        event.abandoned = True
         self._drop(event)
         logger.warning(
             "plugin %s: %s: event %d took %.0f s, and Kong had given up: its answer is not sent",
@@ -266,7 +280,7 @@ class BaseMode(abc.ABC):
             event: the event.
             why: for the log and the exception.
         """
-        event.over = True
+        event.over = event.abandoned = True
         event.connection = None
         logger.warning(
             "plugin %s: %s: event %d is abandoned: %s",

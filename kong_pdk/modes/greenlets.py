@@ -176,6 +176,10 @@ class Mode(BaseMode):
         """Whether any greenlet is at work."""
         return self._switch.running > (0 if connected else len(self.waiting))
 
+    def count_work(self) -> tuple[int, int]:
+        """The greenlets at work; none of them waits to begin."""
+        return self._switch.running, 0
+
     def give_up(self, event: Event) -> None:
         """Switch to the event's greenlet with nothing."""
         event.sleeper.switch(None)

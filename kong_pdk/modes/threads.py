@@ -122,6 +122,11 @@ class Mode(BaseMode):
         at_rest = len(self._free) + len(self._lingering) + (0 if connected else len(self.waiting))
         return len(self._runners) > at_rest or bool(self._queue)
 
+    def count_work(self) -> tuple[int, int]:
+        """The threads at work, and the requests that wait for one."""
+        at_rest = len(self._free) + len(self._lingering)
+        return len(self._runners) - at_rest, len(self._queue)
+
     def stop(self) -> None:
         """End idle threads, and give up waiting events; wait a moment for those threads."""
         self._stopping = True
@@ -182,6 +187,11 @@ class Mode(BaseMode):
 
     def _put_into_queue(self, connection: Connection, request: Request) -> None:
         """Let a request wait for a thread."""
+        if self.service.is_about_status(request) and not connection.pending:
+            # Whoever asks wants to know, above all, why nothing else is answered. A peer that does
+            # not wait would be answered from within this call, and so on.
+            self.answer_now(connection, self.service.answer(request))
+            return
         if len(self._queue) >= self._room:
             self.shed(connection, request)
             return

@@ -63,13 +63,12 @@ class Worker:
 
     Attributes:
         process: None between the end of one and the start of the next.
-        plugins: names of those that it has loaded.
+        plugins: the phases of those that it has loaded, by name.
         ready: it has loaded its plugins and takes connections.
         served: it has been ready once.
         quiet: it has been told to stop, and nothing is being answered there.
         started: when the process was started, by the monotonic clock.
         due: when the next one may be started, by the same clock.
-        restarts: how many have been started after the first.
         rests_until: no connection is dealt to it before that, by the same clock.
         doomed: when it is killed, by the same clock: it does not listen any more.
         connections: those dealt to it, by descriptor.
@@ -87,10 +86,9 @@ class Worker:
         self.requests: Optional[Channel] = None
         self._backlog: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
         self.ready = self.served = self.quiet = False
-        self.plugins: list[str] = []
+        self.plugins: dict[str, tuple[str, ...]] = {}
         self.started = float("-inf")
         self.due = 0.0
-        self.restarts = -1
         self._short_lives = 0  # in a row
         self.rests_until = 0.0
         self.doomed = float("inf")
@@ -107,12 +105,13 @@ class Worker:
         """Whether it does not read what it is told."""
         return bool(self._backlog)
 
-    def start(self, config: ServerConfig, crew: list[Worker]) -> Optional[Link]:
+    def start(self, config: ServerConfig, crew: list[Worker], tally: int) -> Optional[Link]:
         """Start a process for the place.
 
         Args:
             config: the server's settings.
             crew: all workers.
+            tally: memory in which the process is to count, a descriptor.
 
         Returns:
             The link in a forked worker itself, None in the parent.
@@ -122,7 +121,6 @@ class Worker:
             ConfigError: this process has no script that could be run again.
         """
         self.started = time.monotonic()
-        self.restarts += 1
         self.ready = self.served = self.quiet = False
         self.doomed = float("inf")
         pairs = [open_pair() for _ in range(2)]
@@ -135,6 +133,7 @@ class Worker:
                 inbox=self.inbox.fileno(),
                 outboxes=[one.outbox.fileno() for one in crew],
                 ledger=self._ledger.fd,
+                tally=tally,
             )
             self.process = fork() if config.start_method == "fork" else spawn(link, config.mode)
             if self.process is None:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import subprocess
+import warnings
 from typing import Optional, Protocol, Union
 
 from .. import _again
@@ -65,7 +66,10 @@ def fork() -> Union[Process, None]:
     Raises:
         OSError: the system gives no process.
     """
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # The thread that serves metrics is not in the copy, which needs nothing that it holds.
+        warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
+        pid = os.fork()
     return _Forked(pid) if pid else None
 
 

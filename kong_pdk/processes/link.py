@@ -23,6 +23,7 @@ class Link:
         inbox: the other workers leave steps here.
         outboxes: where to leave steps for each worker, by its index; this one's too.
         ledger: memory for what is owed on connections.
+        tally: memory in which it counts what it does.
     """
 
     index: int
@@ -32,11 +33,13 @@ class Link:
     inbox: int
     outboxes: list[int]
     ledger: int
+    tally: int
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""
         yield from (self.control, self.requests, self.inbox, self.ledger)
         yield from self.outboxes
+        yield self.tally
 
 
 def open_pair() -> tuple[socket.socket, socket.socket]:

@@ -15,12 +15,19 @@ import signal
 import socket
 import threading
 import time
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..config import ServerConfig
 from ..exception import ConfigError, WorkerError
+from ..runtime.tally import Table, size_of
 from ..server.door import Door
-from ..server.lifecycle import handle_signals, log_start, set_title, watch_parent
+from ..server.lifecycle import (
+    handle_signals,
+    log_start,
+    open_metrics,
+    set_title,
+    watch_parent,
+)
 from ..server.listener import Listener
 from .channel import Channel
 from .crew import (
@@ -39,9 +46,13 @@ from .crew import (
 )
 from .ledger import Ledger
 from .link import Link
+from .memory import allocate, attach
 from .poller import Poller
 from .registry import Registry
 from .rescue import PATIENCE, Rescue
+
+if TYPE_CHECKING:
+    from ..metrics import Metrics
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -75,10 +86,14 @@ class Parent:
         self._lonely_since = float("inf")  # no worker has been ready since then
         self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
         self._door = Door(config)
+        self._tally = allocate(size_of(config.workers))
+        self._table = Table(attach(self._tally))
+        self._table.start()
+        self._metrics: Optional[Metrics] = None
         self._accepting = False
         self._full = False
         self._next = 0  # index of the worker whose turn it is among those with as little to do
-        self._plugins: Optional[list[str]] = None  # None until the server listens
+        self._plugins: Optional[dict[str, tuple[str, ...]]] = None  # None until the server listens
         self._failure: Optional[str] = None  # why a worker could not start
         self._child_ended = False
         self._signals = self._obeyed = 0
@@ -110,7 +125,9 @@ class Parent:
         Raises:
             WorkerError: a worker cannot start; no socket was opened.
             ListenError: a socket cannot be opened.
+            ConfigError: metrics are asked for, and the library is missing.
         """
+        self._metrics = open_metrics(self._config)
         handle_signals(self)
         self._watch_children(self._note_child)
         self._poller.watch(_File(self._wake_fd), self._drain)
@@ -213,6 +230,8 @@ class Parent:
         """Open the sockets, once there is somebody to deal connections to."""
         self._door.open()
         self._plugins = self._crew[0].plugins
+        if self._metrics is not None:
+            self._metrics.serve(self._table, self._plugins, self._registry.count)
         set_title(self._plugins)
         pids = [one.process.pid for one in self._crew if one.process is not None]
         log_start(self._plugins, self._config, pids)
@@ -301,7 +320,7 @@ class Parent:
         if time.monotonic() < worker.due:
             return None
         try:
-            link = worker.start(self._config, self._crew)
+            link = worker.start(self._config, self._crew, self._tally)
         except (OSError, ConfigError) as exc:
             self._fail(f"worker {worker.index} cannot be started: {exc}")
             worker.due = time.monotonic() + RETRY
@@ -323,6 +342,8 @@ class Parent:
         handle_signals(None)
         self._poller.close()
         self._door.let_go()
+        if self._metrics is not None:
+            self._metrics.let_go()
         for worker in self._crew:
             worker.close(in_child=True)
         self._rescue.close(in_child=True)
@@ -356,7 +377,7 @@ class Parent:
             worker.ready = False
             worker.doomed = time.monotonic() + END_PATIENCE
 
-    def _on_ready(self, worker: Worker, plugins: list[str]) -> None:
+    def _on_ready(self, worker: Worker, plugins: dict[str, tuple[str, ...]]) -> None:
         if self._plugins is not None:
             self._poller.forget(worker.inbox)  # it reads that itself from now on
             missing = set(self._plugins).difference(plugins)
@@ -368,6 +389,7 @@ class Parent:
         worker.plugins = plugins
         worker.ready = worker.served = True
         worker.doomed = float("inf")
+        self._table.note_process(worker.index, worker.pid, True)
 
     def _on_lost(self, worker: Worker, fd: int, number: int) -> None:
         """Deal a connection again that a worker had no descriptor for."""
@@ -402,6 +424,8 @@ class Parent:
             return
         self._poller.forget(worker.inbox)  # still watched if the one before was never ready
         answered = self._rescue.take_over(worker, self._crew, now)
+        restarts = not self.stopping and worker.served
+        self._table.settle(worker.index, self._registry.numbered, restarts)
         if self.stopping:
             logger.debug("%s", text)
             return
@@ -471,6 +495,9 @@ class Parent:
         for worker in self._crew:
             worker.close()
         self._ledger.release()
+        if self._metrics is not None:
+            self._metrics.close()
+        os.close(self._tally)
         self._watch_children(signal.SIG_DFL)
         handle_signals(None)
         self._poller.close()

@@ -5,6 +5,7 @@ A worker makes an instance when Kong starts it there, or when the first event fo
 
 from __future__ import annotations
 
+import collections
 import logging
 import threading
 import time
@@ -19,6 +20,7 @@ logger = logging.getLogger("kong_pdk.server")
 
 # Questions of a worker.
 START, FIND, LOOK_UP, CLOSE, REPORT = "start", "find", "look_up", "close", "report"
+NUMBER = "number"
 
 #: Puts a question to the parent, and returns its answer.
 Ask = Callable[..., Any]
@@ -48,12 +50,13 @@ class Registry:
         self._new_id = new_ids()
         self._records: dict[int, Record] = {}
         self._used: dict[int, float] = {}  # when each was used last, by the monotonic clock
+        self._numbers: dict[str, int] = {}  # of all plugins that any worker has ever had
         self._last_start: dict[str, float] = {}
         self._last_close: dict[str, float] = {}
         self._on_close = on_close
         self._answers: dict[str, Callable[..., Any]] = {
             START: self._start, FIND: self._find, LOOK_UP: self._look_up, CLOSE: self._close,
-            REPORT: self._report,
+            REPORT: self._report, NUMBER: self._number,
         }  # fmt: skip
 
     def answer(self, question: tuple[Any, ...]) -> Any:
@@ -87,6 +90,19 @@ class Registry:
     def _report(self) -> tuple[list[tuple[int, str, float]], dict[str, float], dict[str, float]]:
         alive = [(key, one.name, one.started) for key, one in self._records.items()]
         return alive, self._last_start, self._last_close
+
+    def _number(self, names: list[str]) -> list[int]:
+        """The numbers of plugins; a folder may have other ones when a worker starts again."""
+        return [self._numbers.setdefault(name, len(self._numbers)) for name in names]
+
+    @property
+    def numbered(self) -> int:
+        """How many plugins have a number; these begin at 0, in the order of the first names."""
+        return len(self._numbers)
+
+    def count(self) -> dict[str, int]:
+        """How many instances there are, by plugin; for any thread."""
+        return dict(collections.Counter(one.name for one in list(self._records.values())))
 
     def note_use(self, instance_ids: list[int]) -> None:
         """Note that a worker has used instances."""

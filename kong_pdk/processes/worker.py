@@ -21,6 +21,7 @@ from ..modes.base import BaseMode
 from ..runtime.events import new_events
 from ..runtime.plugins import Plugin
 from ..runtime.service import Service
+from ..runtime.tally import Table
 from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
@@ -29,7 +30,7 @@ from .inbox import Forwarder, Lent, read_inbox
 from .ledger import beat
 from .link import Link
 from .memory import attach
-from .registry import SharedInstances
+from .registry import NUMBER, SharedInstances
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -58,6 +59,9 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         for fd in link.descriptors():
             os.set_inheritable(fd, False)
         plugins = _load(load, link)
+        table = Table(attach(link.tally))
+        os.close(link.tally)
+        table.rows(link.index, plugins)  # whether there is room for them
     except KongPDKError as exc:
         control.send((FAILED, str(exc)), timeout=None)
         sys.exit(1)
@@ -70,6 +74,7 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         loop = WorkerLoop(config, mode_class, link, control)
         loop.serve(
             plugins,
+            table,
             requests=channel(link.requests),
             inbox=channel(link.inbox),
             outboxes=[channel(fd) for fd in link.outboxes],
@@ -115,6 +120,7 @@ class WorkerLoop(Loop):
     def serve(
         self,
         plugins: dict[str, Plugin],
+        table: Table,
         requests: Channel,
         inbox: Channel,
         outboxes: list[Channel],
@@ -123,13 +129,16 @@ class WorkerLoop(Loop):
 
         Args:
             plugins: by name.
+            table: counts what happens here.
             requests: to ask the parent.
             inbox: where other workers leave steps.
             outboxes: to leave steps for them.
         """
+        ask, names = _Questions(requests).ask, sorted(plugins)
+        numbers = dict(zip(names, ask(NUMBER, names)))
         self._instances = SharedInstances(
             plugins,
-            _Questions(requests).ask,
+            ask,
             self._config,
             lambda instance_ids: self._tell(USED, instance_ids),
         )
@@ -139,6 +148,9 @@ class WorkerLoop(Loop):
             self._instances,
             new_events(self._config, self._index, MAX_WORKERS),
             Forwarder(self._index, outboxes),
+            table,
+            self._index,
+            numbers,
         )
         service.pid = self._parent
         mode = self._mode_class(service, self, self._config)
@@ -147,7 +159,7 @@ class WorkerLoop(Loop):
         self.on_tick = watch_parent(self, self._parent)
         set_title(plugins, f"worker {self._index}")
         beat(self._debts, self._index)
-        self._tell(READY, sorted(plugins))
+        self._tell(READY, {name: plugins[name].phases for name in names})
         logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
         mode.drive()
         logger.debug("worker %d has stopped", self._index)

@@ -73,7 +73,7 @@ class Instance(BaseInstance):
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
             if plugin.closes:
                 self.close = target.close
-        super().__init__(handlers, is_closed_id(instance_id))
+        super().__init__(handlers, is_closed_id(instance_id), plugin.rows)
 
     def describe(self) -> dict[str, Any]:
         """What Kong is told of the instance."""
@@ -188,6 +188,10 @@ class Instances:
         return alive, {
             plugin.name: (plugin.last_start, plugin.last_close) for plugin in self.plugins.values()
         }
+
+    def count(self) -> dict[str, int]:
+        """How many instances there are, by plugin; for any thread."""
+        return dict(collections.Counter(one.plugin.name for one in self))
 
     def look_up(self, instance_id: object) -> Instance:
         """What there is to tell of an instance; its handlers may be missing.

@@ -46,6 +46,8 @@ class Plugin:
         closes: its instances have a method ``close``.
         modified: time of its file's last change, seconds since the epoch.
         loaded: when it was loaded, seconds since the epoch.
+        rows: by phase, where its events are counted; None: nowhere.
+        number: of those that are counted.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Plugin:
     loaded: float = field(default_factory=time.time)
     last_start: float = 0.0
     last_close: float = 0.0
+    rows: Optional[dict[str, int]] = None
+    number: int = 0
 
     def describe(self) -> dict[str, Any]:
         """What Kong's query command wants to know of the plugin."""

@@ -7,9 +7,10 @@ import math
 import os
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, Callable, Optional, Protocol, Union
 
-from .. import _wire
+from .. import _columns, _wire
 from .._codec import (
     Connection,
     Dispatcher,
@@ -24,6 +25,7 @@ from ..exception import (
     HandlerTimeout,
     KongPDKError,
     PDKException,
+    ResponseSent,
     RPCError,
     UnknownInstance,
 )
@@ -34,11 +36,16 @@ from .failures import fields_of, log_failure, plugin_log
 from .instances import Instance, Instances
 from .plugins import Plugin
 from .redaction import redact
+from .status import describe_plugins, describe_server
+from .tally import Table
 
 server_log = logging.getLogger("kong_pdk.server")
 
 #: Longest text of an error that Kong gets to read, characters; the log has all of it.
 MAX_ERROR_TEXT = 2000
+
+#: The call that is answered whatever else there is to do; see :meth:`Service.is_about_status`.
+STATUS = "plugin.GetStatus"
 
 _RESTART = re.compile("no plugin instance", re.IGNORECASE)
 
@@ -103,9 +110,18 @@ class Service:
         instances: keeps the instances; those of this process alone if None.
         events: keeps the events; those of a server of one process if None.
         forward: hands on the steps of events that other processes run, if there are any.
+        table: counts the events; one of this process alone if None.
+        worker: the index of this process there.
+        numbers: of the plugins there; their order by name if None.
 
     Attributes:
         pid: the process that Kong knows as the server.
+        table: what has been counted.
+        worker: the index of this process there.
+        measure: notes in it what is under way in this process; the mode's.
+
+    Raises:
+        ConfigError: there are too many plugins.
     """
 
     def __init__(
@@ -115,12 +131,27 @@ class Service:
         instances: Optional[Instances] = None,
         events: Optional[Events] = None,
         forward: Optional[Forward] = None,
+        table: Optional[Table] = None,
+        worker: int = 0,
+        numbers: Optional[Mapping[str, int]] = None,
     ) -> None:
         self.plugins = plugins
+        if table is None:
+            table = Table()
+            table.start()
+            table.note_process(0, os.getpid(), True)
+        self.table, self.worker = table, worker
+        for number, (name, rows) in enumerate(table.rows(worker, plugins, numbers).items()):
+            plugins[name].rows = rows
+            plugins[name].number = number if numbers is None else numbers[name]
+        self._tally = table.tally()
+        self._shed_place = table.shed_place(worker)
+        self.measure: Callable[[], None] = lambda: None
         self.instances = instances or Instances(plugins, config)
         self.events = events or new_events(config)
         self.forward = forward
         self.pid = os.getpid()
+        self._config = config
         self._late = config.answer_timeout or math.inf
         #: Runs an event; see :meth:`kong_pdk._fallback.Dispatcher.run`.
         self.run_event = Dispatcher(
@@ -131,6 +162,7 @@ class Service:
             self._refuse_event,
             self._event_failed,
             self.instances.left,
+            self._tally,
         ).run
         self._methods: dict[str, Callable[[Any], Any]] = {
             "plugin.StartInstance": self._start_instance,
@@ -139,7 +171,7 @@ class Service:
             "plugin.HandleEvent": self._malformed_event,
             "plugin.GetPluginInfo": self._plugin_info,
             "plugin.GetPluginNames": lambda _: sorted(self.plugins),
-            "plugin.GetStatus": self._status,
+            STATUS: self._status,
         }
 
     # --- calls -----------------------------------------------------------------------------------
@@ -226,25 +258,17 @@ class Service:
         return plugin.describe()
 
     def _status(self, _: Any) -> dict[str, Any]:
-        alive, times = self.instances.report()
+        self.measure()
         return {
             "Pid": self.pid,
-            "Plugins": {
-                plugin.name: {
-                    "Name": plugin.name,
-                    "Modtime": plugin.modified,
-                    "LoadTime": plugin.loaded,
-                    "Instances": [
-                        {"Name": plugin.name, "Id": instance_id, "StartTime": started}
-                        for instance_id, name, started in alive
-                        if name == plugin.name
-                    ],
-                    "LastStartInstance": times[plugin.name][0],
-                    "LastCloseInstance": times[plugin.name][1],
-                }
-                for plugin in self.plugins.values()
-            },
+            **describe_server(self._config, self.table),
+            "Plugins": describe_plugins(self.plugins.values(), self.instances.report(), self.table),
         }
+
+    @staticmethod
+    def is_about_status(request: Request) -> bool:
+        """Whether this asks how the server is: that is told at once, and runs no plugin."""
+        return request.kind == _wire.CALL and request.target == STATUS
 
     # --- events ----------------------------------------------------------------------------------
 
@@ -294,8 +318,11 @@ class Service:
                 # The loop was about to look at this event, and has kept a call from being sent, or
                 # from returning: the request is refused all the same, or that was its doing.
                 event.expired = False
+            except ResponseSent:
+                self._count_refused(event)
+                return
             except HandlerExit:
-                return  # sent, or Kong is not there any more
+                return  # Kong is not there any more
             except BaseException:  # a gevent.Timeout that the handler has left behind, say
                 if event.over:
                     return
@@ -308,10 +335,17 @@ class Service:
         plugin_log.error("%s (instance %d, event %d)", text, event.instance.id, event.id)
         if not is_closed_id(event.id):
             return encode_error(event.msgid, text)
+        self._count_refused(event)
         return refuse(event.msgid, event.id)
+
+    def _count_refused(self, event: Event) -> None:
+        row = (event.instance.rows or {}).get(event.phase)
+        if row is not None:
+            self._tally.add(row + _columns.REFUSED, 1)
 
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
+        self._tally.add(self._shed_place, 1)
         closed = request.kind == _wire.HANDLE_EVENT and is_closed_id(request.target)
         if closed and request.value in _wire.CLOSABLE:
             return refuse(request.msgid, response=BUSY)

@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Iterable
 from types import FrameType
-from typing import Callable, Optional, Protocol
+from typing import TYPE_CHECKING, Callable, Optional, Protocol
 
 from .._codec import is_compiled
 from ..config import ServerConfig
@@ -16,6 +16,9 @@ from ..modes import load_mode
 from ..runtime.plugins import Plugin
 from ..runtime.service import Service
 from .loop import Loop
+
+if TYPE_CHECKING:
+    from ..metrics import Metrics
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -53,18 +56,42 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
 
     Raises:
         ListenError: a socket cannot be opened.
+        ConfigError: metrics are asked for, and the library is missing; or too many plugins.
     """
     mode_class = load_mode(config.mode)
     loop = Loop(config, mode_class.new_selector)
     handle_signals(loop)  # before anybody can know that there is a server
-    mode = mode_class(Service(plugins, config), loop, config)
-    loop.listen()
-    loop.on_tick = watch_parent(loop, os.getppid())
-    set_title(plugins)
-    log_start(plugins, config, [])
-    mode.drive()
+    service = Service(plugins, config)
+    mode = mode_class(service, loop, config)
+    metrics = open_metrics(config)
+    try:
+        loop.listen()
+        loop.on_tick = watch_parent(loop, os.getppid())
+        if metrics is not None:
+            phases = {name: plugin.phases for name, plugin in plugins.items()}
+            metrics.serve(service.table, phases, service.instances.count, lambda: service.measure())
+        set_title(plugins)
+        log_start(plugins, config, [])
+        mode.drive()
+    finally:
+        if metrics is not None:
+            metrics.close()
     handle_signals(None)
     logger.info("stopped")
+
+
+def open_metrics(config: ServerConfig) -> Optional[Metrics]:
+    """Open the socket of the metrics, if they are asked for.
+
+    Raises:
+        ListenError: it cannot be opened.
+        ConfigError: the library is missing.
+    """
+    if config.metrics is None:
+        return None
+    from ..metrics import Metrics
+
+    return Metrics(config)
 
 
 def log_start(plugins: Iterable[str], config: ServerConfig, workers: list[int]) -> None:

@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
 
 from ..config import MAX_SOCKET_PATH
@@ -19,6 +19,9 @@ from .peers import credentials
 DEFAULT_MODE = 0o770
 #: How often a socket is put in its place that somebody else puts one in too.
 PLACE_TRIES = 5
+
+#: How long a server may take to let it be seen whether it is there, seconds.
+PROBE_PATIENCE = 2.0
 
 #: A socket's name for a moment, where its own is too long.
 SHORT_NAME = "s"
@@ -253,7 +256,7 @@ def _find_replaceable(path: str) -> Optional[Identity]:
     if not stat.S_ISSOCK(status.st_mode):
         raise ListenError(f"cannot create socket {path}: there is something that is no socket")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2.0)
+        probe.settimeout(PROBE_PATIENCE)
         try:
             probe.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
@@ -267,6 +270,20 @@ def _find_replaceable(path: str) -> Optional[Identity]:
                     f"name with --socket-name or another prefix with --kong-prefix"
                 )
     return _identity(status)
+
+
+def takes_over(paths: Iterable[str]) -> bool:
+    """Whether a server that this one takes over from at ``kong reload`` listens at a path."""
+    for path in paths:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(PROBE_PATIENCE)
+            try:
+                probe.connect(path)
+            except OSError:
+                continue
+            if _is_kongs_former(_peer_pid(probe)):
+                return True
+    return False
 
 
 def _peer_pid(sock: socket.socket) -> int:

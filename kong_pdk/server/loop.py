@@ -108,6 +108,11 @@ class Loop:
         """When a stop is to have ended, by the monotonic clock; infinite before there is one."""
         return self._deadline
 
+    @property
+    def connected(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
     # --- for the mode, from any thread ---------------------------------------------------------
 
     def park(self, connection: Connection) -> None:

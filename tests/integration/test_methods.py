@@ -152,7 +152,8 @@ def test_status_lists_plugins_and_instances(kong: Kong, server: Server) -> None:
     started = kong.call("plugin.StartInstance", start_argument({}))
     hello = kong.call("plugin.GetStatus")["Plugins"]["hello"]
     assert set(hello) == {
-        "Name", "Modtime", "LoadTime", "Instances", "LastStartInstance", "LastCloseInstance",
+        "Name", "Version", "Priority", "Modtime", "LoadTime", "Instances", "LastStartInstance",
+        "LastCloseInstance", "Events",
     }  # fmt: skip
     assert hello["Name"] == "hello"
     assert 0 < hello["Modtime"] <= hello["LoadTime"] <= hello["LastStartInstance"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
@@ -35,7 +37,7 @@ def start_under(prefix: Path) -> Iterator[StartUnder]:
     """Start a server as the child of a worker process with a name of its own."""
     started: list[Server] = []
 
-    def start(worker: str = "nginx", below: str = "") -> Server:
+    def start(worker: str = "nginx", below: str = "", flags: tuple[str, ...] = ()) -> Server:
         assert SHELL is not None
         for name in filter(None, (worker, below)):
             path = prefix / name
@@ -46,7 +48,7 @@ def start_under(prefix: Path) -> Iterator[StartUnder]:
             "-c",
             WORKER,
             "worker",
-            *directory_command(PLUGINS, prefix),
+            *directory_command(PLUGINS, prefix, *flags),
         ]
         if below:  # another process stands between the worker and the tests
             command = [str(prefix / below), "-c", WORKER, "master", *command]
@@ -126,3 +128,28 @@ def test_the_same_worker_does_not(start_under: StartUnder, prefix: Path) -> None
     assert done.returncode == 1
     assert "in use by another server" in done.stderr
     assert pid_behind(old) == pid
+
+
+@pytest.mark.parametrize("flags", [(), ("-g",), ("-m", "--workers", "1")], ids=" ".join)
+def test_the_port_of_the_metrics_goes_over_too(
+    start_under: StartUnder, flags: tuple[str, ...]
+) -> None:
+    """The new server serves Kong at once, and metrics when the old one has left the port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    flags = (*flags, "--metrics", f":{port}")
+    old = start_under(flags=flags).wait_ready()
+    old.wait_log("metrics on http://")
+    old_pid = pid_behind(old)
+
+    new = start_under(flags=flags)
+    wait_until(lambda: " serving " in new.log, "the new server serves")
+    assert "is still the former server's: waiting for it" in new.log
+    assert "metrics on http://" not in new.log
+    old.send_signal(signal.SIGTERM)
+    wait_until(lambda: not is_alive(old_pid), "the old server has ended")
+    new.wait_log(f"metrics on http://127.0.0.1:{port}/metrics")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert b"kong_pdk_worker_up" in answer.read()
+    new.check()

@@ -59,10 +59,14 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.logs", ()),
     ("kong_pdk._kinds", ()),
     ("kong_pdk._bounds", ()),
+    ("kong_pdk._columns", ()),
     ("kong_pdk._wire", ("kong_pdk._bounds", "kong_pdk.exception")),
     (
         "kong_pdk._fallback",
-        ("kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup", "kong_pdk.exception"),
+        (
+            "kong_pdk._columns", "kong_pdk._kinds", "kong_pdk._wire", "kong_pdk._wakeup",
+            "kong_pdk.exception",
+        ),
     ),
     ("kong_pdk._codec", ("kong_pdk._fallback", "kong_pdk._speedups")),
     ("kong_pdk.config", ("kong_pdk._bounds", "kong_pdk.exception")),
@@ -79,7 +83,22 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.runtime",
         (
             "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
-            "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
+            "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
+        ),
+    ),
+    # Served by what runs plugins and by the parent alike: neither is known here.
+    (
+        "kong_pdk.metrics",
+        (
+            "kong_pdk.runtime.status", "kong_pdk.runtime.tally", "kong_pdk.server.listener",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk.exception",
+        ),
+    ),
+    (
+        "kong_pdk.server.lifecycle",
+        (
+            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk.metrics",
         ),
     ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
@@ -128,8 +147,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.processes.parent",
         (
             "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.ledger",
-            "kong_pdk.processes.link", "kong_pdk.processes.poller",
-            "kong_pdk.processes.registry", "kong_pdk.processes.rescue",
+            "kong_pdk.processes.link", "kong_pdk.processes.memory", "kong_pdk.processes.poller",
+            "kong_pdk.processes.registry", "kong_pdk.processes.rescue", "kong_pdk.runtime.tally",
+            "kong_pdk.metrics",
             "kong_pdk.server.door", "kong_pdk.server.lifecycle", "kong_pdk.server.listener",
             "kong_pdk.config", "kong_pdk.exception",
         ),
@@ -198,7 +218,8 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
     )
     pytest.importorskip("kong_pdk._speedups")
     assert set(fresh(script).split()) == {
-        "kong_pdk._speedups", "kong_pdk._bounds", "kong_pdk._kinds", "kong_pdk._wire",
+        "kong_pdk._speedups", "kong_pdk._bounds", "kong_pdk._columns", "kong_pdk._kinds",
+        "kong_pdk._wire",
         "kong_pdk._wakeup", "kong_pdk.exception",
     }  # fmt: skip
 
@@ -212,7 +233,9 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("multiprocessing", set()),
         ("marshal", {"kong_pdk.processes.channel"}),
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
-        ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc"}),
+        ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
+        ("prometheus_client", {"kong_pdk.metrics"}),
+        ("wsgiref", {"kong_pdk.metrics"}),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -223,7 +246,10 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 
 
 #: msgpack, the extras of pyproject.toml, and what comes with them.
-KNOWN = {"kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "setproctitle"}
+KNOWN = {
+    "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
+    "setproctitle",
+}  # fmt: skip
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="Python 3.9 has no list of its modules")
@@ -249,6 +275,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
+    "prometheus_client", "wsgiref", "socketserver",
 )  # fmt: skip
 
 
@@ -261,6 +288,7 @@ def loaded_by(module: str) -> set[str]:
     [
         "kong_pdk", "kong_pdk.cli", "kong_pdk.pdk.kong", "kong_pdk.exception",
         "kong_pdk.commands.main", "kong_pdk.server.lifecycle", "kong_pdk.modes.threads",
+        "kong_pdk.commands.status",
     ],
 )  # fmt: skip
 def test_what_a_plain_import_does_not_bring(module: str) -> None:
@@ -343,7 +371,11 @@ def test_the_annotations_of_plugins_bring_the_pdk_and_the_codec_alone() -> None:
     assert not {name for name in loaded if name.split(".")[1:2] and name.split(".")[1] in layers}
 
 
-NEEDS = {"kong_pdk.gateway.http": "aiohttp", "kong_pdk.modes.greenlets": "gevent"}
+NEEDS = {
+    "kong_pdk.gateway.http": "aiohttp",
+    "kong_pdk.modes.greenlets": "gevent",
+    "kong_pdk.metrics": "prometheus_client",
+}
 
 
 @pytest.mark.parametrize("name", [name for name in SOURCES if name != "kong_pdk.__main__"])

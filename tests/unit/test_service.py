@@ -125,7 +125,8 @@ def test_status(ask: Ask) -> None:
     assert entry["Instances"] == [shown]
     assert entry["LastStartInstance"] == one["StartTime"]
     assert set(entry) == {
-        "Name", "Modtime", "LoadTime", "Instances", "LastStartInstance", "LastCloseInstance",
+        "Name", "Version", "Priority", "Modtime", "LoadTime", "Instances", "LastStartInstance",
+        "LastCloseInstance", "Events",
     }  # fmt: skip
     assert status["Plugins"]["two"]["Instances"] == []
 

@@ -10,7 +10,7 @@ import pytest
 
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import RPCError, TooManyStarts, UnknownInstance
-from kong_pdk.processes.registry import Registry, SharedInstances
+from kong_pdk.processes.registry import CLOSE, NUMBER, START, Registry, SharedInstances
 from kong_pdk.runtime.plugins import define_plugin
 
 PATIENCE = 30  # seconds; only a failure takes as long
@@ -339,3 +339,22 @@ def test_closed_while_it_is_made_is_closed_after_that(closing: Site) -> None:
     thread.join(PATIENCE)
     assert found[0].closing  # so that no event begins on it
     assert len(Closing.closed) == 2
+
+
+def test_plugins_keep_their_numbers() -> None:
+    """What is counted of them stands there: in all workers, and when a worker starts again."""
+    registry = Registry(lambda instance_id: None)
+    assert registry.answer((NUMBER, ["b", "d"])) == [0, 1]
+    assert registry.answer((NUMBER, ["b", "d"])) == [0, 1]
+    assert registry.answer((NUMBER, ["a", "b", "c"])) == [2, 0, 3]
+    assert registry.answer((NUMBER, ["d"])) == [1]
+    assert registry.numbered == 4
+
+
+def test_instances_are_counted_by_plugin() -> None:
+    registry = Registry(lambda instance_id: None)
+    assert registry.count() == {}
+    ids = [registry.answer((START, name, "{}", 1.0)) for name in ("one", "two", "one")]
+    assert registry.count() == {"one": 2, "two": 1}
+    registry.answer((CLOSE, ids[1]))
+    assert registry.count() == {"one": 2}
