@@ -194,6 +194,8 @@ class Hangs(Actor):
 class Leaves(Actor):
     """Clients that disconnect at any point."""
 
+    pause = 0.03
+
     def act(self) -> None:
         """Begin an event, and go away."""
         instance = self.instance("calls")

@@ -19,8 +19,8 @@ MEMORY_SLACK = 32
 #: Threads and descriptors that may be there beyond those after the warm-up: a few more handlers
 #: may have been under way at once, and a thread that is idle has two descriptors. A leak in one of
 #: a thousand events is a thousand of them.
-THREAD_SLACK = 16
-DESCRIPTOR_SLACK = 40
+THREAD_SLACK = 32
+DESCRIPTOR_SLACK = 80
 
 #: How long is waited for threads to end that are idle (30 s), for events that are given up, and
 #: for connections to be closed, seconds.
