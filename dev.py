@@ -182,7 +182,7 @@ def main() -> None:
         run(str(BIN / "python"), script, *arguments, env=fuzz_environment())
     elif command in ("soak", "kills"):
         install("try,gevent,test,types")  # as test: no build between
-        if command == "kills" and "--kills" not in arguments:
+        if command == "kills" and not any(one.startswith("--kills") for one in arguments):
             arguments = ["--kills", "20", *arguments]
         run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
     elif command == "sanitize":

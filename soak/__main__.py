@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import time
 from pathlib import Path
@@ -57,6 +58,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Run what the command line says; 1 if something is not as it must be."""
     options = arguments()
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # some of the server's processes crash
     seed = int(time.time()) if options.seed is None else options.seed
     outcomes, tallies = [], []
     if options.kills:

@@ -302,7 +302,7 @@ static void answered(struct connection *c, struct reply *reply) {
         error("the server answers: %.*s", (int)reply->error.size, reply->error.data);
     } else if (read_turn(reply->result, &id, &method) != MP_OK) {
         error("the answer to an event or a step is not {Data, EventId}");
-    } else if (event->stepping && id != event->id) {
+    } else if (event->stepping && id != event->id && id) { /* 0: refused by who knows no events */
         error("an answer for event %llu, where %llu was asked", (unsigned long long)id,
               (unsigned long long)event->id);
     } else if (!method.size || text_is(method, "kong.response.exit") ||

@@ -12,7 +12,7 @@ from servers import Server, directory_command, running, short_directory, wait_un
 
 from .actors import FLAGS, kill, wait_for_workers
 from .client import Client, Lost
-from .outcomes import ENDED, PASSED, REFUSED, RESTARTED, Account, Result
+from .outcomes import ENDED, PASSED, RESTARTED, Account, Result
 from .run import MODES, PLUGINS
 
 #: Clients in a closed loop.
@@ -67,10 +67,8 @@ class ClosedLoop(threading.Thread):
                 if instance is None:
                     try:
                         instance = self._client.start_instance(act="calls")
-                    except Lost as exc:  # Kong answers its client with status 500 then
-                        lost = exc.result
-                        refused = lost._replace(outcome=REFUSED)
-                        self._account.add("client", refused if lost.outcome == PASSED else lost)
+                    except Lost as exc:
+                        self._account.add("client", exc.result)
                         continue
                 result = self._client.event(instance)
                 self._account.add("client", result)

@@ -82,7 +82,7 @@ class Load(threading.Thread):
                 patience=SLICE + 3 * BOUND,
             )  # fmt: skip
         except native.LoadError as exc:
-            ended = "has not ended" not in str(exc)  # there was no instance: Kong refuses then
+            ended = "has not ended" not in str(exc)  # it got no instance, so Kong refuses
             self._account.add("load", Result(NEEDLESS if ended else UNANSWERED, str(exc)))
             self._stop_event.wait(0.5)
             return

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Optional
 
+from processes import peak_memory
 from servers import Server
 
 #: Memory may grow by so much in each process, MiB: what the allocator and Python keep back differs
@@ -29,10 +30,11 @@ CALM_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Sample:
-    """What all processes of a server use together; memory in MiB."""
+    """What all processes of a server use together; memory in MiB, and the most that it was."""
 
     processes: int
     memory: float
+    most: float
     threads: int
     descriptors: int
     sockets: int
@@ -44,6 +46,7 @@ def observe(server: Server) -> Optional[Sample]:
         return Sample(
             processes=len(server.processes()),
             memory=server.memory() / 1024,
+            most=peak_memory(server.processes()) / 1024,
             threads=server.threads(),
             descriptors=server.descriptors(),
             sockets=server.sockets(),

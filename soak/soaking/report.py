@@ -57,10 +57,10 @@ def _use(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for one in outcomes:
         row: list[Any] = [one.mode]
-        for what in ("memory", "threads", "descriptors"):
+        for what, peak in (("memory", "most"), ("threads",) * 2, ("descriptors",) * 2):
             values = (f"{getattr(sample, what):.0f}" if sample else "-"
                       for sample in (one.before, one.after))  # fmt: skip
-            row += [" → ".join(values), f"{one.peaks.get(what, 0):.0f}"]
+            row += [" → ".join(values), f"{one.peaks.get(peak, 0):.0f}"]
         row.append("FAILED" if one.failures else "sound")
         rows.append(row)
     return table(head, rows)

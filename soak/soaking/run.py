@@ -130,7 +130,7 @@ def play(
     """
     account, begun = Account(), time.monotonic()
     stop = threading.Event()
-    scene = actors.Scene(server, account, f"{plan.seed} {name}", stop, stale)
+    scene = actors.Scene(server, account, f"{plan.seed} {name}", stop, stale, kill)
     cast = actors.cast(scene)
     killer = actors.Kills(scene) if kill else None
     load = Load(server.paths[0], account, stop)
@@ -152,6 +152,8 @@ def play(
         wrong.append(f"the load client: {load.broken or 'it has not come to an end'}")
     if server.process.poll() is not None:
         wrong.append(f"the server has ended, status {server.process.poll()}")
+    idle = {one.who for one in everybody} | {load.name}
+    wrong += [f"{who} has done nothing" for who in sorted(idle - set(account.by_actor()))]
     kills = 0 if killer is None else killer.kills
     return Stage(name, account, time.monotonic() - begun, kills), wrong
 
@@ -208,8 +210,9 @@ def _soak(server: Server, outcome: Outcome, plan: Plan, stale: tuple[int, ...]) 
             outcome.before = wait_calm(look, fresh.sockets)
             if part("flat", flat, plan.events):
                 compare("flat")
-                if kills and part("kills", plan.seconds - warm - flat if by_time else KILLS_SECONDS):
+                last = plan.seconds - warm - flat if by_time else KILLS_SECONDS
+                if kills and part("kills", last):
                     compare("kills")
-    for what in ("memory", "threads", "descriptors"):
+    for what in ("most", "threads", "descriptors"):
         outcome.peaks[what] = recorder.peak(what)
     outcome.series = recorder.rows()

@@ -237,6 +237,27 @@ def test_an_actor_that_breaks_or_stays_is_told_of() -> None:
     assert "has not come to an end" in wrong[1]
 
 
+def test_an_actor_that_does_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Idle(actors.Actor):
+        def act(self) -> None:
+            pass
+
+    class Load(threading.Thread):
+        broken = ""
+
+        def __init__(self, path: str, account: Account, stop: threading.Event) -> None:
+            super().__init__(name="load")
+
+    monkeypatch.setattr(actors, "CAST", ((actors.Stale, 1), (Idle, 2)))
+    monkeypatch.setattr(run, "Load", Load)
+    with fake_server(lambda msgid, *_: pack([1, msgid, "no plugin instance 3", None])) as path:
+        process = SimpleNamespace(poll=lambda: None)
+        server: Any = SimpleNamespace(paths=[path], process=process)
+        stage, wrong = run.play("x", server, run.Plan(1, 1, 1), (3,), 1, events=1)
+    assert stage.account.failures() == []
+    assert wrong == ["idle has done nothing", "load has done nothing"]
+
+
 # --- accounts -------------------------------------------------------------------------------------
 
 
@@ -294,7 +315,9 @@ def test_errors_of_the_load_client(error: str, outcome: str) -> None:
 
 # --- growth ---------------------------------------------------------------------------------------
 
-SAMPLE = observing.Sample(processes=2, memory=100.0, threads=10, descriptors=50, sockets=4)
+SAMPLE = observing.Sample(
+    processes=2, memory=100.0, most=200.0, threads=10, descriptors=50, sockets=4
+)
 
 
 def test_growth_is_found() -> None:
