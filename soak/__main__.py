@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from soaking import report
-from soaking.kills import measure
+from soaking.kills import Tally, measure
 from soaking.run import KILLED, MODES, Outcome, Plan, soak
 
 #: Those that are soaked unless others are named.
@@ -61,7 +61,8 @@ def main() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))  # some of the server's processes crash
     seed = int(time.time()) if options.seed is None else options.seed
-    outcomes, tallies = [], []
+    outcomes: list[Outcome] = []
+    tallies: list[Tally] = []
     if options.kills:
         for mode in options.mode or KILLED:
             print(f"{mode}: {options.kills} kills", file=sys.stderr, flush=True)
@@ -79,7 +80,8 @@ def main() -> int:
     if options.report:
         figures = report.as_json(outcomes, tallies, seed)
         options.report.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return 1 if any(one.failures for one in (*outcomes, *tallies)) else 0
+    failures = [*(one.failures for one in outcomes), *(one.failures for one in tallies)]
+    return 1 if any(failures) else 0
 
 
 def describe(plan: Plan) -> str:

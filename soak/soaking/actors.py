@@ -388,6 +388,8 @@ class Kills(Actor):
         way = self.random.choice(("kill", "exits_the_process", "segfaults"))
         if way == "kill":
             kill(self.random.choice(before))
+        elif self.instance(way) is None:
+            return
         else:
             self.event(way, REFUSED)
         self.kills += 1

@@ -80,15 +80,22 @@ class ClosedLoop(threading.Thread):
             self._client.close()
 
 
-def crash(client: Client, account: Account) -> None:
-    """Have a handler end its process; its own request is to be refused."""
+def crash(client: Client, account: Account) -> bool:
+    """Have a handler end its process; its own request is to be refused.
+
+    Returns:
+        Whether it was begun; False if there was no instance to be had.
+    """
     try:
-        result = client.event(client.start_instance(act="segfaults"))
+        instance = client.start_instance(act="segfaults")
     except Lost as exc:
-        result = exc.result
+        account.add("crash", exc.result)
+        return False
+    result = client.event(instance)
     if result.outcome == ENDED:
         result = Result(PASSED, "a handler that crashes has let the request through")
     account.add("crash", result)
+    return True
 
 
 def measure(mode: str, kills: int, seed: int) -> Tally:
@@ -122,7 +129,7 @@ def _measure(server: Server, tally: Tally, kills: int, seed: int) -> None:
             wait_to_serve(account)
             before = server.workers()
             if number % 2:
-                crash(own, account)
+                wait_until(lambda: crash(own, account), "an instance that crashes", 60)
                 tally.crashed += 1
             else:
                 kill(random.choice(before))

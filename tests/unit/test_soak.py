@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Callable, Optional
 
 import msgpack
+import native
 import pytest
 from kongwire import pack
 from servers import short_directory
@@ -311,6 +312,15 @@ def test_errors_of_the_load_client(error: str, outcome: str) -> None:
     assert load.judge("calls", {**figures, "errors": 0}) == [
         (Result(ENDED), 8), (Result(NEEDLESS), 2),
     ]  # fmt: skip
+
+
+@pytest.mark.skipif(native.compiler() is None, reason="there is no C compiler")
+def test_the_load_client_tells_of_requests_that_are_refused() -> None:
+    for name, refused in (("refusal", True), ("return", False)):
+        with fake_server(ANSWERS[name][0]) as path:
+            figures = native.load(path, "--seconds", "0.05", "--warmup", "0")
+        assert figures["all_events"] > 0
+        assert figures["all_exits"] == (figures["all_events"] if refused else 0)
 
 
 # --- growth ---------------------------------------------------------------------------------------
