@@ -461,6 +461,7 @@ class Runner(Waiter):
                 if connection is not None and connection.borrowed:
                     mode.send(connection, reply)
                     connection = None
+                request = event = None  # what has been read may be large, and the rest long
                 connection, request = rest(self, connection, reply)
         except Exception:  # no memory, or a bug of ours: this thread ends, the others go on
             logger.exception("a thread of the server failed")

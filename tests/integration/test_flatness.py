@@ -118,3 +118,27 @@ def test_abandoned_connections_leave_no_descriptors(start: Start) -> None:
         for turn in turns:
             assert kong.step(turn.event_id).is_return
         assert server.descriptors() <= before + 2 * server.threads()
+
+
+def test_who_passes_a_step_on_does_not_keep_it(start: Start) -> None:
+    """A large body, say, while the thread that has read it is idle."""
+    size, count = 32 << 20, 4
+    server = start()
+    with server.kong() as kong:
+        reads = kong.start_author("def access(self, kong): kong.request.get_raw_body()")
+        returns = kong.start_author(RETURNS)
+        pairs = [(kong.connect(), kong.connect()) for _ in range(count)]
+
+        def pass_on(data: bytes) -> None:
+            for one, other in pairs:
+                turn = other.handle_event(returns)
+                assert other.step(turn.event_id).is_return  # a thread lingers on it
+                turn = one.handle_event(reads)
+                assert other.step(turn.event_id, data).is_return
+
+        pass_on(b"small")
+        memory = server.memory()
+        pass_on(b"x" * size)
+        most = memory + (size >> 10)
+        # Sooner than idle threads end, which forget everything.
+        wait_until(lambda: server.memory() < most, "the bodies are forgotten", 10)
