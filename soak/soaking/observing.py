@@ -23,6 +23,10 @@ MEMORY_SLACK = 32
 THREAD_SLACK = 32
 DESCRIPTOR_SLACK = 80
 
+#: The most memory may be so much above that, in each process that runs handlers, MiB: a body of 64
+#: MiB as it is read, and as a value, takes three times its size for a moment.
+PEAK_SLACK = 256
+
 #: How long is waited for threads to end that are idle (30 s), for events that are given up, and
 #: for connections to be closed, seconds.
 CALM_LIMIT = 60.0
@@ -68,6 +72,14 @@ def growth(before: Sample, after: Sample) -> list[str]:
     if after.processes != before.processes:
         found.append(f"processes: {before.processes} before, {after.processes} after")
     return found
+
+
+def too_much(before: Sample, most: float) -> list[str]:
+    """Whether the processes have used too much memory for a moment: more bodies than there were."""
+    bound = before.memory + PEAK_SLACK * max(1, before.processes - 1)
+    if most <= bound:
+        return []
+    return [f"memory, at most: {before.memory:.0f} MiB before, {most:.0f} MiB meanwhile"]
 
 
 def wait_for(

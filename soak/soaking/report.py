@@ -72,7 +72,8 @@ def of_soak(outcomes: Sequence[Outcome], seed: int) -> str:
         f"seed {seed}",
         _outcomes(outcomes),
         "What the server's processes use together, after the warm-up → at the end. Bounds: memory "
-        f"+{observing.MEMORY_SLACK} MiB for each process, threads +{observing.THREAD_SLACK}, "
+        f"+{observing.MEMORY_SLACK} MiB for each process, at most +{observing.PEAK_SLACK} MiB for "
+        f"each that runs handlers, threads +{observing.THREAD_SLACK}, "
         f"descriptors +{observing.DESCRIPTOR_SLACK}, no socket and no process more.",
         _use(outcomes),
     ]

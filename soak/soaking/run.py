@@ -16,7 +16,7 @@ from servers import Server, directory_command, is_alive, running, short_director
 from . import actors
 from .client import Client
 from .load import Load
-from .observing import Recorder, Sample, growth, observe, wait_calm, wait_for
+from .observing import Recorder, Sample, growth, observe, too_much, wait_calm, wait_for
 from .outcomes import Account
 
 PLUGINS = Path(__file__).resolve().parents[1] / "plugins"
@@ -216,3 +216,5 @@ def _soak(server: Server, outcome: Outcome, plan: Plan, stale: tuple[int, ...]) 
     for what in ("most", "threads", "descriptors"):
         outcome.peaks[what] = recorder.peak(what)
     outcome.series = recorder.rows()
+    if outcome.before is not None:
+        outcome.failures += too_much(outcome.before, outcome.peaks["most"])

@@ -345,6 +345,12 @@ def test_growth_is_found() -> None:
     assert observing.growth(SAMPLE, dataclasses.replace(SAMPLE, processes=1))
 
 
+def test_bodies_that_are_kept_are_found() -> None:
+    bound = SAMPLE.memory + observing.PEAK_SLACK  # one of the two processes runs handlers
+    assert observing.too_much(SAMPLE, bound) == []
+    assert observing.too_much(SAMPLE, bound + 1)
+
+
 def test_what_does_not_calm_down_is_looked_at_for_long_enough() -> None:
     grown = dataclasses.replace(SAMPLE, threads=1000)
     samples = iter([None, grown, None, SAMPLE])
