@@ -12,6 +12,9 @@
     python3 dev.py figures   figures that docs/operations.md quotes: start-up, abandoned events
     python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
+    python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
+                             see --help and soak/README.md
+    python3 dev.py kills     whether a request passes while processes are killed under load
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
@@ -86,6 +89,12 @@ def install(extras: str) -> None:
 def fuzz_environment() -> dict[str, str]:
     """The environment of the fuzz targets, which use the tests' client and servers."""
     return {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support")}
+
+
+def soak_environment() -> dict[str, str]:
+    """The environment of a soak: beside the tests' client, the load client and broken frames."""
+    folders = ("tests/support", "benchmarks/support", "fuzz")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / name) for name in folders)}
 
 
 def sanitizer_environment() -> dict[str, str]:
@@ -175,6 +184,11 @@ def main() -> None:
         install("gevent,fuzz" if guided else "try,gevent,test,types")  # as test: no build between
         script = "fuzz/guided.py" if guided else "fuzz"
         run(str(BIN / "python"), script, *arguments, env=fuzz_environment())
+    elif command in ("soak", "kills"):
+        install("try,gevent,test,types")  # as test: no build between
+        if command == "kills" and not any(one.startswith("--kills") for one in arguments):
+            arguments = ["--kills", "20", *arguments]
+        run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
     elif command == "sanitize":
         sanitize(arguments)
     else:

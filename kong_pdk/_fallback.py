@@ -317,7 +317,9 @@ class Waiter:
         ):
             event.msgid = request.msgid
             return request
-        return go_on(event, b"", request)
+        arrived = None if request is None else [request]
+        request = None  # it may be large, and what follows a long sleep: the mode alone has it
+        return go_on(event, b"", arrived)
 
     def release(self) -> None:
         """Leave the gate; for a thread that will not sleep on this waiter again."""

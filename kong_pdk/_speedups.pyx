@@ -865,7 +865,9 @@ cdef class Waiter:
         ):
             event.msgid = request.msgid
             return request
-        return event.mode.converse(event, b"", request)
+        arrived = None if request is None else [request]
+        request = None  # it may be large, and what follows a long sleep: the mode alone has it
+        return event.mode.converse(event, b"", arrived)
 
     def release(self):
         """Leave the gate; for a thread that will not sleep on this waiter again."""

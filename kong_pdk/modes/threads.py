@@ -321,15 +321,15 @@ class Mode(BaseMode):
     # --- for events ------------------------------------------------------------------------------
 
     def converse(
-        self, event: Event, frame: bytes, arrived: Union[Request, Exception, None]
+        self, event: Event, frame: bytes, arrived: Union[list[Request], Exception, None]
     ) -> Request:
         """Go on with an exchange in which something rare has happened.
 
         Args:
             event: it is in ``waiting``, unless somebody has taken it from there.
             frame: what has not been sent yet.
-            arrived: on the event's connection: another request, or an error; None if the thread has
-                been woken, or nothing has been sent yet.
+            arrived: on the event's connection: another request, in a list from which it is taken,
+                or an error; None if the thread has been woken, or nothing has been sent yet.
         """
         runner: Runner = event.runner
         connection: Optional[Connection] = event.connection
@@ -341,8 +341,8 @@ class Mode(BaseMode):
             assert connection is not None
             self._lose_under(event, connection, arrived)
             runner.wait()
-        else:
-            request = arrived
+        elif arrived is not None:
+            request = arrived.pop()
         while request is not None:  # for somebody else
             assert connection is not None
             other = self.find_waiting(request)
@@ -350,8 +350,10 @@ class Mode(BaseMode):
                 event.connection, event.msgid = connection, request.msgid
                 return request
             connection = self.pass_on(runner, connection, request, other)
-            request = None if connection is None else self._read_on(connection, runner)
-            if connection is None:
+            request = None  # not kept in the sleep that follows
+            if connection is not None:
+                request = self._read_on(connection, runner)
+            else:
                 runner.wait()
         runner.park_reading()
         event.connection, step = runner.take()
@@ -471,6 +473,7 @@ class Runner(Waiter):
                 if connection is not None and connection.borrowed:
                     mode.send(connection, reply)
                     connection = None
+                request = event = None  # what has been read may be large, and the rest long
                 connection, request = rest(self, connection, reply)
         except Exception:  # no memory, or a bug of ours: this thread ends, the others go on
             logger.exception("a thread of the server failed")

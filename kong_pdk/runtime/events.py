@@ -28,7 +28,7 @@ class Mode(Protocol):
         ...
 
     def converse(
-        self, event: Event, frame: bytes, arrived: Union[Request, Exception, None]
+        self, event: Event, frame: bytes, arrived: Union[list[Request], Exception, None]
     ) -> Request:
         """Go on with an exchange in which something rare has happened; see ``Waiter.converse``."""
         ...

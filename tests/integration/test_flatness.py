@@ -118,3 +118,36 @@ def test_abandoned_connections_leave_no_descriptors(start: Start) -> None:
         for turn in turns:
             assert kong.step(turn.event_id).is_return
         assert server.descriptors() <= before + 2 * server.threads()
+
+
+@pytest.mark.parametrize("by", ["idle", "waiting"])
+def test_who_passes_a_step_on_does_not_keep_it(start: Start, by: str) -> None:
+    """A large body, say, in the hands of a thread that is idle, or waits for a step of its own."""
+    size, count = 32 << 20, 4
+    server = start()
+    with server.kong() as kong:
+        reads = kong.start_author("def access(self, kong): kong.request.get_raw_body()")
+        returns = kong.start_author(RETURNS)
+        pairs = [(kong.connect(), kong.connect()) for _ in range(count)]
+
+        def pass_on(data: bytes) -> list[int]:
+            waiting = []
+            for one, other in pairs:
+                turn = other.handle_event(returns)  # a thread reads this connection from now on
+                if by == "idle":
+                    assert other.step(turn.event_id).is_return
+                else:
+                    waiting.append(turn.event_id)
+                turn = one.handle_event(reads)
+                assert other.step(turn.event_id, data).is_return
+            return waiting
+
+        for event_id in pass_on(b"small"):
+            assert kong.step(event_id).is_return
+        memory = server.memory()
+        waiting = pass_on(b"x" * size)
+        most = memory + (size >> 10)
+        # Sooner than idle threads end, which forget everything.
+        wait_until(lambda: server.memory() < most, "the bodies are forgotten", 10)
+        for event_id in waiting:
+            assert kong.step(event_id).is_return

@@ -46,6 +46,10 @@ class RemoteError(Exception):
     """The reply to a call is an error; Kong would read this text."""
 
 
+class HalfMessage(ConnectionError):
+    """The server has closed the connection in the middle of a message."""
+
+
 class Notification(NamedTuple):
     """What the server sent without having been asked."""
 
@@ -115,9 +119,13 @@ class Connection:
     Args:
         path: of the server's socket.
         timeout: of each send and receive, seconds.
+
+    Attributes:
+        chunk: most bytes that are received at a time.
     """
 
     def __init__(self, path: str, timeout: float = LIMIT) -> None:
+        self.chunk = 1 << 16
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(timeout)
         try:
@@ -174,13 +182,16 @@ class Connection:
 
     def message(self) -> list[Any]:
         """The next message of the server, of whatever kind."""
+        begun = False
         while True:
             try:
                 message = self._unpacker.unpack()
             except msgpack.OutOfData:
-                data = self.sock.recv(1 << 16)
+                data = self.sock.recv(self.chunk)
                 if not data:
-                    raise ConnectionError("closed by the server") from None
+                    kind = HalfMessage if begun else ConnectionError
+                    raise kind("closed by the server") from None
+                begun = True
                 self._unpacker.feed(data)
             else:
                 assert isinstance(message, list), message
