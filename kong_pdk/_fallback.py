@@ -355,7 +355,7 @@ class Connection(Decoder):
         slot: the place in that memory; -1 if there is none.
     """
 
-    __slots__ = ("_debts", "_sock", "borrowed", "opening", "owes", "slot", "stuck")
+    __slots__ = ("_debts", "_head", "_sock", "borrowed", "opening", "owes", "slot", "stuck")
 
     def __init__(
         self,
@@ -389,10 +389,12 @@ class Connection(Decoder):
         Raises:
             IndexError: the memory has no such slot.
         """
-        debts = memoryview(memory).cast("Q")
+        debts = memoryview(memory).cast("B").cast("Q")
         if not 0 <= slot < len(debts) // _wire.DEBT_SIZE:
             raise IndexError(f"no slot {slot}")
         self._debts, self.slot, self.owes = debts, slot, owes
+        begin = 8 * (slot * _wire.DEBT_SIZE + 4)
+        self._head = memoryview(memory).cast("B")[begin : begin + _wire.HEAD_SIZE]
 
     def lend(self, owner: int) -> int:
         """Leave the answer to another process.
@@ -439,6 +441,23 @@ class Connection(Decoder):
             self._debts[index + 2] = self.missing
             self._debts[index + 1] = int(1000 * (at or time.monotonic()))
             self._debts[index] = owes
+            self._debts[index + 3] = 0
+
+    def _receive(self) -> bytes:
+        """What has arrived; never blocks."""
+        if self._debts is None or self.pending:
+            return self._sock.recv(_wire.READ_SIZE if self.pending == 0 else 1 << 20)
+        reading = self.slot * _wire.DEBT_SIZE + 3
+        self._head[:] = bytes(_wire.HEAD_SIZE)
+        self._debts[reading] = 1
+        rest = bytearray(_wire.READ_SIZE)
+        size = 0
+        try:
+            size = self._sock.recvmsg_into([self._head, rest])[0]
+        finally:
+            if not size:
+                self._debts[reading] = 0
+        return bytes(self._head[:size]) + rest[: max(0, size - _wire.HEAD_SIZE)]
 
     def _settle(self) -> None:
         """Note that all of an answer has been sent."""
@@ -466,7 +485,7 @@ class Connection(Decoder):
             if request is not None:
                 return request
             try:
-                data = self._sock.recv(_wire.READ_SIZE if self.pending == 0 else 1 << 20)
+                data = self._receive()
             except (BlockingIOError, InterruptedError):
                 return None
             except OSError as exc:

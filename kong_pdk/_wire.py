@@ -69,12 +69,15 @@ OWES_LENT = 1 << 52  # the answer is another process's business: the owner's ind
 OWES_OWNER = 53
 OWES_UNKNOWN = 1 << 63  # to what, cannot be said
 
-#: Numbers of a connection in memory that processes share: what it owes; since when, in milliseconds
-#: of the monotonic clock; how many bytes of its request are to come, 0 if that is not known.
-DEBT_SIZE = 4
+#: So much of a request tells what it is, bytes; all of a HandleEvent.
+HEAD_SIZE = 96
 
-#: So much of a request tells what it is, bytes.
-HEAD_SIZE = 128
+#: What memory that processes share holds of a connection, in numbers of 8 bytes: what it owes;
+#: since when, in milliseconds of the monotonic clock; how many bytes of its request are to come, 0
+#: if that is not known; whether something is being read that is not noted yet; and then room for
+#: the first bytes of that, ``HEAD_SIZE``. The kernel writes there, so that no moment is left at
+#: which the process could die with a request that nobody else knows of.
+DEBT_SIZE = 4 + HEAD_SIZE // 8
 
 #: Replies of more bytes may go out in part, and are noted so before. Sockets hold about 200 KiB.
 CUT_ABOVE = 64 * 1024
@@ -215,6 +218,17 @@ def debt_of(kind: int, msgid: Any, target: Any, value: Any) -> int:
         return OWES_UNKNOWN
     closed = kind != CALL and target & CLOSED_BIT and (kind != HANDLE_EVENT or value in CLOSABLE)
     return msgid | (OWES_EXIT if closed else OWES_ERROR)
+
+
+def debt_of_head(head: bytes) -> int:
+    """What a connection owes of whose last request only this is known, followed by zeros."""
+    unpacker = msgpack.Unpacker(raw=False, unicode_errors=ERRORS, strict_map_key=False)
+    unpacker.feed(head)
+    try:
+        unpacker.skip()
+        return debt_of(*decode_request(head[: unpacker.tell()]))
+    except Exception:  # it is longer than that, or no request
+        return debt_of_part(head) | OWES_REST
 
 
 def debt_of_part(head: Union[bytes, bytearray, memoryview]) -> int:

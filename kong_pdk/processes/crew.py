@@ -26,8 +26,10 @@ READY, FAILED, LOST, QUIET, USED = "ready", "failed", "lost", "quiet", "used"
 
 
 #: Waits between the end of a worker and the start of the next, seconds, the longer the more of them
-#: have ended soon after their start. The first one is missed as little as can be.
+#: have ended soon after their start. The first one is missed as little as can be, and so is one
+#: that has worked: then it is a request that ends them, and others wait.
 BACK_OFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+BACK_OFF_SERVED = (0.0, 0.1, 0.2, 0.5)
 #: A worker that has lived for so long is none of those, seconds.
 STEADY = 10.0
 
@@ -228,7 +230,8 @@ class Worker:
         self.ready = False
         now = time.monotonic()
         self._short_lives = 0 if now - self.started >= STEADY else self._short_lives + 1
-        self.due = now + BACK_OFF[min(max(0, self._short_lives - 1), len(BACK_OFF) - 1)]
+        waits = BACK_OFF_SERVED if self.served else BACK_OFF
+        self.due = now + waits[min(max(0, self._short_lives - 1), len(waits) - 1)]
         self._backlog.clear()
         for channel in (self.control, self.requests):
             if channel is not None:

@@ -34,11 +34,15 @@ class Forwarder:
     Args:
         index: of this worker.
         outboxes: to each worker, by its index.
+        life_of: how many processes have died in a worker's place, by its index.
     """
 
-    def __init__(self, index: int, outboxes: list[Channel]) -> None:
+    def __init__(
+        self, index: int, outboxes: list[Channel], life_of: Callable[[int], int] = lambda _: 0
+    ) -> None:
         self._index = index
         self._outboxes = outboxes
+        self._life_of = life_of
 
     def __call__(self, request: Request, connection: Connection, wait: bool) -> bool:
         """Have another worker take a step."""
@@ -47,7 +51,10 @@ class Forwarder:
             return False
         slot, fd, own = connection.slot, connection.fileno(), -1
         owes = connection.lend(owner)
-        step = (request.kind, request.msgid, request.target, request.value, slot, owes)
+        # Looked at after it was lent: if its owner dies before, the next one takes it, else the
+        # parent has found it in the ledger.
+        life = self._life_of(owner)
+        step = (request.kind, request.msgid, request.target, request.value, slot, owes, life)
         try:
             if wait:  # the connection may be closed meanwhile, and its number be another file's
                 fd = own = os.dup(fd)
@@ -72,12 +79,14 @@ class Lent(NamedTuple):
         request: the step.
         slot: of the connection in the ledger.
         owes: what is owed on it.
+        life: as the ledger had it of the worker that it is for.
     """
 
     sock: socket.socket
     request: Request
     slot: int
     owes: int
+    life: int
 
 
 def read_inbox(inbox: Channel, take: Callable[[Lent], None]) -> bool:
@@ -104,6 +113,6 @@ def read_inbox(inbox: Channel, take: Callable[[Lent], None]) -> bool:
             logger.error("a step of another worker is lost: too many descriptors are open here")
             continue
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=message.fds[0])
-        *fields, slot, owes = message.value
-        take(Lent(sock, Request(*fields), slot, owes))
+        *fields, slot, owes, life = message.value
+        take(Lent(sock, Request(*fields), slot, owes, life))
     return True

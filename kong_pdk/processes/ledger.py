@@ -30,6 +30,16 @@ def beat(numbers: memoryview, index: int) -> None:
     numbers[len(numbers) - MAX_WORKERS + index] = int(1000 * time.monotonic())
 
 
+def life_of(numbers: memoryview, index: int) -> int:
+    """How many processes have died in a worker's place.
+
+    Args:
+        numbers: the ledger's memory.
+        index: of the worker.
+    """
+    return int(numbers[len(numbers) - 2 * MAX_WORKERS + index])
+
+
 class Debt(NamedTuple):
     """What is owed on a connection.
 
@@ -65,7 +75,7 @@ class Ledger:
     def __init__(self, config: ServerConfig) -> None:
         wanted = 2 * max(1, config.workers) * config.max_connections
         self._size = min(MOST_SLOTS, max(LEAST_SLOTS, wanted))
-        self.fd = allocate(8 * (_wire.DEBT_SIZE * self._size + MAX_WORKERS))
+        self.fd = allocate(8 * (_wire.DEBT_SIZE * self._size + 2 * MAX_WORKERS))
         self._memory = attach(self.fd)
         self._numbers = memoryview(self._memory).cast("Q")
         self._fresh = 0  # those from here on have never been used
@@ -92,17 +102,42 @@ class Ledger:
         if slot < 0:
             return Debt(_wire.OWES_UNKNOWN, 0.0, 0)
         index = _wire.DEBT_SIZE * slot
-        owes, since, missing = self._numbers[index : index + 3]
+        owes, since, missing, reading = self._numbers[index : index + 4]
+        if reading:  # what it has read last is not noted yet, if it has read anything
+            begin = 8 * (index + 4)
+            head = self._memory[begin : begin + _wire.HEAD_SIZE]
+            if head[0]:
+                return Debt(_wire.debt_of_head(head), 0.0, 0)
         return Debt(owes, time.monotonic() - since / 1000, missing)
+
+    def bury(self, index: int) -> None:
+        """Note that a worker has died; before what was lent to it is looked up.
+
+        A step that is on its way to it then is none of its successor's.
+        """
+        self._numbers[len(self._numbers) - 2 * MAX_WORKERS + index] += 1
 
     def silence(self, index: int) -> float:
         """For how long a worker's loop has done nothing, seconds."""
         return time.monotonic() - self._numbers[len(self._numbers) - MAX_WORKERS + index] / 1000
 
-    def settle(self, slot: int, owes: int) -> bool:
-        """Note that the parent answers; False if that has been done already.
+    def inherit(self, slot: int, lent: bool) -> None:
+        """Note that a connection's reader is no more, and what that owed is the parent's business.
 
-        Only where the worker that owes it is no more.
+        Args:
+            slot: of the connection.
+            lent: the answer is another worker's business.
+        """
+        if slot >= 0:
+            index = _wire.DEBT_SIZE * slot
+            self._numbers[index + 3] = 0
+            if not lent:
+                self._numbers[index] = 0
+
+    def settle(self, slot: int, owes: int) -> bool:
+        """Note that the parent answers what was lent; False if that has been done already.
+
+        Only where the worker that it was lent to is no more.
         """
         index = _wire.DEBT_SIZE * slot
         if slot < 0 or self._numbers[index] != owes:

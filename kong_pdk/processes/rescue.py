@@ -16,7 +16,7 @@ from .._codec import Connection
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, ProtocolError
 from ..refusals import answer_debt
-from ..server.drain import Drain
+from ..server.drain import Drain, is_unread
 from .crew import Dealt, Worker
 from .inbox import Lent, read_inbox
 from .ledger import Debt, Ledger
@@ -192,15 +192,17 @@ class Rescue:
             The number of calls that have been answered here.
         """
         answered = 0
+        self._ledger.bury(dead.index)
         for fd in list(dead.connections):
             dealt = dead.take_back(fd)
             if dealt is not None:
                 debt = self._ledger.look(dealt.slot)
+                self._ledger.inherit(dealt.slot, debt.owner >= 0)
                 # What was lent is another one's business, unless that one is dead too.
-                if debt.owner >= 0:
+                if not debt.owes or debt.owner >= 0 or _is_answered(dealt.sock, debt.owes):
                     self.add(dealt, now)
                 else:
-                    answered += debt.owes != 0
+                    answered += 1
                     self._answer(dealt, debt, now)
         others = [dealt for one in crew for dealt in one.connections.values()]
         others += [one.dealt for one in self._homeless.values()]
@@ -215,10 +217,6 @@ class Rescue:
     def _answer(self, dealt: Dealt, debt: Debt, now: float) -> None:
         """Answer for a worker, and keep the connection if that is possible."""
         owes = debt.owes
-        if not owes:
-            self.add(dealt, now)
-            return
-        self._ledger.settle(dealt.slot, owes)
         answer = answer_debt(owes, self._closed, DIED)
         patience = self._config.answer_timeout
         if not answer or (patience and debt.age > patience + TOO_LATE):
@@ -236,7 +234,7 @@ class Rescue:
 
     def _answer_lent(self, sock: socket.socket, slot: int, owes: int) -> None:
         """Answer for a worker on a connection that another one reads."""
-        if slot >= 0 and not self._ledger.settle(slot, owes):
+        if (slot >= 0 and not self._ledger.settle(slot, owes)) or _is_answered(sock, owes):
             return
         answer = answer_debt(owes, self._closed, DIED)
         if not _send(sock, answer) or owes & _wire.OWES_CUT:
@@ -263,6 +261,18 @@ def _send(sock: socket.socket, answer: bytes) -> bool:
         return bool(answer) and sock.send(answer) == len(answer)
     except OSError:
         return False
+
+
+def _is_answered(sock: socket.socket, owes: int) -> bool:
+    """Whether a worker has died after its answer and before it could note that.
+
+    Then Kong has not read it yet, or goes on with the next request: it sends that no sooner. If
+    neither is so, it may have read it all the same, and gets a second answer: to an idle
+    connection, which it closes, or to another call, which fails.
+    """
+    if owes & (_wire.OWES_REST | _wire.OWES_CUT):
+        return False
+    return is_unread(sock) or _has_arrived(sock)
 
 
 def _has_arrived(sock: socket.socket) -> bool:

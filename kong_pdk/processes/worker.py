@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -12,7 +13,6 @@ import sys
 import threading
 from typing import Any, Callable
 
-from .. import _wire
 from .._codec import Connection
 from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
@@ -27,7 +27,7 @@ from ..server.loop import Loop
 from .channel import Channel
 from .crew import FAILED, LOST, QUIET, READY, USED
 from .inbox import Forwarder, Lent, read_inbox
-from .ledger import beat
+from .ledger import beat, life_of
 from .link import Link
 from .memory import attach
 from .registry import NUMBER, SharedInstances
@@ -111,6 +111,7 @@ class WorkerLoop(Loop):
         self._control = control
         self.ledger = attach(link.ledger)
         self._debts = memoryview(self.ledger).cast("Q")
+        self._life = life_of(self._debts, link.index)
         os.close(link.ledger)
         self._index, self._parent = link.index, link.parent
         self._told_quiet = False
@@ -147,7 +148,7 @@ class WorkerLoop(Loop):
             self._config,
             self._instances,
             new_events(self._config, self._index, MAX_WORKERS),
-            Forwarder(self._index, outboxes),
+            Forwarder(self._index, outboxes, functools.partial(life_of, self._debts)),
             table,
             self._index,
             numbers,
@@ -173,7 +174,7 @@ class WorkerLoop(Loop):
         connection = Connection(lent.sock, self._config.max_message, self._config.max_depth)
         connection.borrowed = True
         if lent.slot >= 0:
-            if not self._debts[_wire.DEBT_SIZE * lent.slot]:
+            if lent.life != self._life:
                 connection.close()  # answered by the parent: the worker before this one has died
                 return
             connection.share(self.ledger, lent.slot, lent.owes)

@@ -111,8 +111,13 @@ class Drain:
 
     def _is_unread(self) -> bool:
         """Whether Kong has not taken the answer yet."""
-        try:
-            size = fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0")
-        except OSError:  # not to be had on this system: the connection is closed soon
-            return False
-        return bool(struct.unpack("i", size)[0])
+        return is_unread(self.sock)
+
+
+def is_unread(sock: socket.socket) -> bool:
+    """Whether the peer has not read all that was sent to it; False where that cannot be told."""
+    try:
+        size = fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0")
+    except OSError:
+        return False
+    return bool(struct.unpack("i", size)[0])

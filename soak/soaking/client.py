@@ -136,10 +136,10 @@ class Client:
             connection = self._idle.pop(where)
             if not connection.has_data():
                 return connection
-            # nginx, too, finds that a connection of its pool has been closed.
+            # nginx, too, closes a connection of its pool on which it finds an end, or anything.
             with connection:
                 if not connection.is_closed_by_server():
-                    raise Lost(WRONG, "a reply that nobody has asked for")
+                    raise Lost(CUT, "a reply that nobody has asked for")
         return self._connect()
 
     def ask(self, method: str, argument: Any) -> Any:
@@ -156,7 +156,8 @@ class Client:
             self._sent = time.monotonic()
             reply: Reply = connection.reply()
             self.account.waited(time.monotonic() - begun)
-            assert reply.msgid == msgid, f"a reply to {reply.msgid}, where {msgid} was asked"
+            if reply.msgid != msgid:  # Kong fails then, and closes the connection
+                raise Lost(CUT, f"a reply to {reply.msgid}, where {msgid} was asked")
             if reply.error is not None:
                 assert isinstance(reply.error, str), f"an error that is no text: {reply.error!r}"
         except (OSError, *BROKEN) as exc:
@@ -219,12 +220,13 @@ class Client:
                 if turn.event_id != event_id and judge_end(turn).outcome != REFUSED:
                     note = f"an answer for event {turn.event_id}, where {event_id} was asked"
                     return Result(WRONG, note)
-            return judge_end(turn)
+            result = judge_end(turn)
+            if slow and result.outcome == REFUSED:
+                return Result(LATE, "a step that came when the event had been given up")
+            return result
         except Lost as exc:
             return exc.result
         except RemoteError as exc:
-            if slow and "no event" in str(exc):
-                return Result(LATE, str(exc))
             return judge_error(exc)
 
     def _answer(self, function: str) -> Any:

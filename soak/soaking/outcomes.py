@@ -12,7 +12,8 @@ ENDED = "ended"
 REFUSED = "refused"
 #: The same, although its handler is sound: right only while the processes of handlers are killed.
 NEEDLESS = "needless"
-#: Kong has had half a reply, and answers its client with status 500; right only then, too.
+#: Kong has had half a reply, or a second one to a call before this, and answers its client with
+#: status 500; right only then, too.
 CUT = "cut"
 #: Kong would start the instance again, and repeat the event.
 RESTARTED = "restarted"

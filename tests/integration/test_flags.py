@@ -85,7 +85,7 @@ def test_help_names_every_flag(kind: str) -> None:
         "-p", "--kong-prefix", "-kong-prefix", "-v", "--verbose", "--version", "-version",
         "--socket-name", "--socket-mode", "--socket-user", "--socket-group", "--allow-uid",
         "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
-        "-m", "--multiprocessing", "--workers", "--start-method",
+        "-m", "--multiprocessing", "--workers", "--start-method", "--supervise",
         "--instance-ttl", "--max-starts", "--log-format",
     }  # fmt: skip
     flags |= (
@@ -134,7 +134,7 @@ def test_two_dumps_at_once_are_a_usage_error() -> None:
 def test_flags_of_a_mode_that_is_not_wanted(kind: str, flags: list[str], prefix: Path) -> None:
     done = run_command(*KINDS[kind], "-p", str(prefix), *flags)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"{flags[0]} is of use with --multiprocessing (-m) only" in done.stderr
+    assert f"{flags[0]} is of use with --multiprocessing (-m)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(prefix.iterdir())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from failures import refused
 from kongwire import LIMIT, Connection, Kong, RemoteError
 from servers import (
     DIRECTORY_SOCKETS,
@@ -155,12 +156,13 @@ def test_a_handler_that_never_ends_does_not_keep_it(start: Start) -> None:
     server = start()
     with server.kong() as kong:
         connection = kong.connect()
-        connection.send_event(kong.start_author(STUCK))
+        msgid = connection.send_event(kong.start_author(STUCK))
         kong.call("plugin.GetPluginNames")
         server.send_signal(signal.SIGTERM)
         wait_until(lambda: not os.path.lexists(server.paths[0]), "nothing new is accepted")
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
+        assert refused(connection.turn(msgid)), "what it guards stays shut"
         assert connection.is_closed_by_server()
     server.check()
 
@@ -178,8 +180,9 @@ def test_what_never_ends_is_ended_after_its_time(start: Start) -> None:
             assert connection.message()
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 0
+        assert refused(connections[0].turn(1)), "what it guards stays shut"
         for connection in connections:
-            assert connection.is_closed_by_server()
+            connection.read_to_end()
     assert "handlers still running" in server.log or "killed" in server.log
     assert not any(map(is_alive, family))
     assert not any(map(os.path.lexists, server.paths))

@@ -131,9 +131,9 @@ def make_wrong_calls(kong: Kong) -> None:
     for method, argument in (
         ("plugin.HandleEvent", {"InstanceId": str(instance), "EventName": "access", "a": SECRET}),
         ("plugin.SetPluginDir", {"password": SECRET}),
-        ("plugin.Step", {"EventId": 5, "Data": SECRET}),
+        ("plugin.Step", {"EventId": 4, "Data": SECRET}),
         ("plugin.Step", {"EventId": SECRET, "Data": SECRET}),
-        ("plugin.StepError", {"EventId": 5, "Data": {"a": SECRET}}),
+        ("plugin.StepError", {"EventId": 4, "Data": {"a": SECRET}}),
     ):
         with pytest.raises(RemoteError) as caught:
             kong.call(method, argument)
@@ -146,7 +146,7 @@ def make_wrong_calls(kong: Kong) -> None:
     ):
         with kong.connect() as connection:
             connection.send_raw(junk)
-            assert connection.is_closed_by_server()
+            assert SECRET.encode() not in connection.read_to_end()
 
 
 def leave_in_the_middle(kong: Kong) -> None:

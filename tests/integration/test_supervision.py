@@ -17,7 +17,15 @@ from typing import Callable
 import pytest
 from failures import CLOSABLE, PHASES, refused, still_works
 from kongwire import Connection, RemoteError, pack
-from servers import Server, directory_command, is_alive, running, state_of, wait_until
+from servers import (
+    Server,
+    directory_command,
+    is_alive,
+    is_at_rest,
+    running,
+    state_of,
+    wait_until,
+)
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -65,6 +73,7 @@ def kill_workers(server: Server) -> None:
     """Kill all that runs plugin code, and wait until the server has noticed."""
     workers = server.workers()
     for pid in workers:
+        wait_until(lambda pid=pid: is_at_rest(pid), "the worker has nothing to do")
         os.kill(pid, signal.SIGKILL)
     for pid in workers:
         server.wait_log(f"(pid {pid}) has ended: signal SIGKILL")

@@ -165,6 +165,14 @@ class Connection:
         except (ConnectionResetError, BrokenPipeError):
             return True
 
+    def read_to_end(self) -> bytes:
+        """All that the server sends until it closes."""
+        data = b""
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while part := self.sock.recv(1 << 16):
+                data += part
+        return data
+
     def has_data(self) -> bool:
         """Whether anything lies there to be received, without waiting for it."""
         poll = select.poll()

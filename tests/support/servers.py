@@ -97,6 +97,15 @@ def state_of(pid: int) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
+def is_at_rest(pid: int) -> bool:
+    """Whether all threads of a process sleep: what they had to send and to note is done."""
+    states = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            states.append((task / "stat").read_text(errors="replace").rpartition(")")[2].split()[0])
+    return all(state == "S" for state in states)
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that has ended but has not been waited for does not."""
     return state_of(pid) not in ("Z", "X")

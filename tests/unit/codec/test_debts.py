@@ -10,7 +10,7 @@ import msgpack
 import pytest
 
 from kong_pdk import _wire
-from kong_pdk.exception import MessageTooLarge, NestingTooDeep, ProtocolError
+from kong_pdk.exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ProtocolError
 
 SLOT = 1
 ERROR, EXIT, POLICY, REST = (
@@ -30,7 +30,7 @@ class Line:
 
     @property
     def numbers(self) -> list[int]:
-        return memoryview(self.memory).cast("Q").tolist()[4 * SLOT : 4 * SLOT + 3]
+        return memoryview(self.memory).cast("Q").tolist()[_wire.DEBT_SIZE * SLOT :][:3]
 
     @property
     def noted(self) -> int:
@@ -147,6 +147,36 @@ def test_memory_that_is_none(line: Line, memory: Any) -> None:
     with pytest.raises((TypeError, BufferError)):
         line.connection.share(memory, 0)
         line.ask(step(9))
+
+
+def test_what_is_read_is_there_before_it_is_noted(line: Line) -> None:
+    """The kernel writes it into the memory, and nothing is lost of it."""
+    frame = msgpack.packb(step(9, "y" * 30_000))
+    line.kong.sendall(frame)
+    request = line.connection.receive()
+    assert request.value == "y" * 30_000
+    begin = 8 * (_wire.DEBT_SIZE * SLOT + 4)
+    assert line.memory[begin : begin + _wire.HEAD_SIZE] == frame[: _wire.HEAD_SIZE]
+    line.connection.send(b"x")
+    assert line.ask(step(8)).target == 8
+    short = msgpack.packb(step(8)).ljust(_wire.HEAD_SIZE, b"\0")
+    assert line.memory[begin : begin + _wire.HEAD_SIZE] == short
+
+
+def test_whether_something_is_read_that_is_not_noted(line: Line) -> None:
+    reading = _wire.DEBT_SIZE * SLOT + 3
+
+    def is_reading() -> int:
+        return memoryview(line.memory).cast("Q").tolist()[reading]
+
+    assert line.connection.receive() is None
+    assert not is_reading()
+    line.ask(step(9))
+    assert not is_reading()
+    line.kong.close()
+    with pytest.raises(ConnectionClosed):
+        line.connection.receive()
+    assert not is_reading()
 
 
 # --- requests that are not complete ---------------------------------------------------------------

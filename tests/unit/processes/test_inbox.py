@@ -84,7 +84,7 @@ def test_a_step_goes_to_its_owner(yard: Yard) -> None:
     value = [{"x": ["ä\udcff", b"\xff", None]}, 1.5]
     assert yard.forward(step(THEIRS, value), yard.connection, wait=False)
     read_inbox(yard.inbox, yard.taken.append)
-    ((sock, request, _, _),) = yard.taken
+    ((sock, request, *_),) = yard.taken
     assert (request.kind, request.msgid) == (_wire.STEP, 7)
     assert (request.target, request.value) == (THEIRS, value)
     sock.sendall(b"answer")

@@ -354,7 +354,7 @@ def test_plugins_keep_their_numbers() -> None:
 def test_instances_are_counted_by_plugin() -> None:
     registry = Registry(lambda instance_id: None)
     assert registry.count() == {}
-    ids = [registry.answer((START, name, "{}", 1.0)) for name in ("one", "two", "one")]
+    ids = [registry.answer((START, name, "{}", 1.0, True)) for name in ("one", "two", "one")]
     assert registry.count() == {"one": 2, "two": 1}
     registry.answer((CLOSE, ids[1]))
     assert registry.count() == {"one": 2}

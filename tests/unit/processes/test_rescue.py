@@ -14,10 +14,11 @@ import pytest
 from kong_pdk import _wire
 from kong_pdk.config import ServerConfig
 from kong_pdk.processes import crew as crew_module
-from kong_pdk.processes.crew import BACK_OFF, STEADY, Dealt, Worker
+from kong_pdk.processes.crew import BACK_OFF, BACK_OFF_SERVED, STEADY, Dealt, Worker
 from kong_pdk.processes.ledger import Ledger
 from kong_pdk.processes.poller import Poller
 from kong_pdk.processes.rescue import PATIENCE, Rescue
+from kong_pdk.server import drain as drain_module
 
 EXIT, ERROR = _wire.OWES_EXIT, _wire.OWES_ERROR
 LENT_TO_1 = _wire.OWES_LENT | 1 << _wire.OWES_OWNER
@@ -42,10 +43,15 @@ class Yard:
         numbers = memoryview(self.ledger._memory).cast("Q")
         index = _wire.DEBT_SIZE * self.dealt.slot
         since = int(1000 * (time.monotonic() - age))
-        numbers[index : index + 3] = memoryview(
-            b"".join(n.to_bytes(8, "little") for n in (owes, since, missing))
-        ).cast("Q")
+        for number, value in enumerate((owes, since, missing)):
+            numbers[index + number] = value
         numbers.release()
+
+    def read(self, data: bytes) -> None:
+        """Let the worker be in the middle of reading something."""
+        begin = 8 * (_wire.DEBT_SIZE * self.dealt.slot + 4)
+        self.ledger._memory[begin : begin + _wire.HEAD_SIZE] = data.ljust(_wire.HEAD_SIZE, b"\0")
+        self.ledger._numbers[_wire.DEBT_SIZE * self.dealt.slot + 3] = 1
 
     def die(self, index: int = 0) -> int:
         """A worker has died; returns how many calls are answered for it."""
@@ -107,6 +113,58 @@ def test_the_server_decides_where_the_event_is_not_known(policy: str, told: Any)
     yard.close()
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_it_has_died_after_its_answer(yard: Yard, read: bool) -> None:
+    """Kong has not read that yet, or has gone on."""
+    yard.owe(77 | EXIT)
+    yard.dealt.sock.send(b"x")
+    if read:
+        yard.kong.recv(1)
+        call(yard, 78)
+    assert yard.die() == 0
+    assert read or yard.kong.recv(100) == b"x"
+    assert yard.answer() is None
+    assert yard.rescue.take() is yard.dealt
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ([0, 77, "plugin.HandleEvent", [{"InstanceId": 2**52 + 1, "EventName": "response"}]], 500),
+        ([0, 77, "plugin.HandleEvent", [{"InstanceId": 2**52, "EventName": "response"}]], "died"),
+        ([0, 77, "plugin.Step", [{"EventId": 9, "Data": "x"}]], 500),
+        ([0, 77, "plugin.Step", [{"EventId": 8, "Data": "x"}]], "died"),
+        ([0, 77, "plugin.GetStatus", []], "died"),
+    ],
+)
+def test_it_has_died_in_the_middle_of_reading(yard: Yard, request_: Any, told: Any) -> None:
+    """The kernel has put the request where the parent sees it."""
+    yard.read(msgpack.packb(request_))
+    assert yard.die() == 1
+    msgid, answer = yard.answer()
+    assert msgid == 77
+    assert answer == told or told in answer
+    assert yard.rescue.take() is yard.dealt
+
+
+def test_it_has_died_in_the_middle_of_reading_a_long_request(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "QUIET", 0.0)
+    yard.read(msgpack.packb([0, 77, "plugin.Step", [{"EventId": 9, "Data": "x" * 500}]])[:96])
+    assert yard.die() == 1
+    yard.rescue.tick(time.monotonic(), lonely=False)
+    assert yard.answer() == (77, 500)
+
+
+def test_it_has_died_before_it_has_read_anything(yard: Yard) -> None:
+    yard.read(b"")
+    call(yard, 5)
+    assert yard.die() == 0
+    assert yard.rescue.take() is yard.dealt
+    assert yard.ledger._numbers[_wire.DEBT_SIZE * yard.dealt.slot + 3] == 0
+
+
 def test_a_part_of_the_answer_may_be_out(yard: Yard) -> None:
     """Whole or half, Kong makes a failure of it."""
     yard.owe(77 | EXIT | _wire.OWES_CUT)
@@ -159,13 +217,13 @@ def test_what_was_lent_to_a_worker_that_dies(yard: Yard) -> None:
 def test_a_step_in_the_inbox_of_a_dead_worker_is_answered_once(yard: Yard) -> None:
     owes = 77 | EXIT | LENT_TO_1
     yard.owe(owes)
-    step = (_wire.STEP, 77, 5, None, yard.dealt.slot, owes)
+    step = (_wire.STEP, 77, 5, None, yard.dealt.slot, owes, 0)
     yard.crew[1].outbox.send(step, [yard.dealt.fileno()])
     assert yard.die(1) == 1
     assert yard.answer() == (77, 500)
     assert yard.answer() is None
     yard.owe(owes + 1)
-    step = (_wire.STEP, 78, 5, None, yard.dealt.slot, owes + 1)
+    step = (_wire.STEP, 78, 5, None, yard.dealt.slot, owes + 1, 0)
     yard.crew[1].outbox.send(step, [yard.dealt.fileno()])
     yard.rescue.read_inbox(yard.crew[1])
     assert yard.answer() == (78, 500)
@@ -266,6 +324,8 @@ def test_back_off(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
 
     waits = [wait_after(0.1) for _ in range(len(BACK_OFF) + 2)]
     assert waits == [*BACK_OFF, BACK_OFF[-1], BACK_OFF[-1]]
+    worker.served = True
+    assert wait_after(0.1) == BACK_OFF_SERVED[-1]
     assert wait_after(STEADY) == 0
     assert wait_after(0.1) == 0
 
