@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import collections
 import logging
-import os
 import threading
 import time
 from typing import Optional, Union
@@ -30,6 +29,7 @@ from ..runtime.service import Service
 from ..server.loop import TICK, Loop
 from .base import BaseMode
 from .gating import Gating
+from .scheduling import preempt_nobody
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -451,7 +451,7 @@ class Runner(Waiter):
         run_event, gating, rest = mode.service.run_event, mode.gating, mode.rest
         connection: Optional[Connection] = None
         try:
-            _preempt_nobody()
+            preempt_nobody()
             self.wait()
             connection, request = self.take()
             while request is not None and connection is not None:
@@ -486,20 +486,3 @@ class Runner(Waiter):
             except RuntimeError as exc:
                 logger.error("no further thread: %s", exc)
             self.close()
-
-
-def _preempt_nobody() -> None:
-    """Let this thread wait for a core when it is woken, in place of taking one from another thread.
-
-    The step that wakes it comes from a thread that has more to do (Kong's worker, with further
-    steps), and finds another one at work here; to interrupt either costs more than it gains. It
-    makes half as many events again under load. A woken thread runs at once where a core is free,
-    and its share of a busy core stays what it was (Linux: sched(7), SCHED_BATCH). Threads and
-    processes that a plugin starts are as ever.
-    """
-    try:
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            policy = os.SCHED_BATCH | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(0, policy, os.sched_param(0))
-    except (AttributeError, OSError):
-        pass  # not Linux, or not allowed here: slower under load, and nothing else

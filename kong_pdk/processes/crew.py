@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 from ..config import ServerConfig
+from ..exception import WorkerError
 from .channel import Channel
 from .launch import Process, describe_end, fork, spawn
 from .ledger import Ledger
@@ -255,6 +256,19 @@ class Worker:
         for channel in (self.control, self.requests, self.inbox, self.outbox):
             if channel is not None:
                 channel.close()
+
+
+def compare_plugins(crew: list[Worker]) -> None:
+    """See that all workers have the same plugins: Kong would let requests through elsewhere.
+
+    Raises:
+        WorkerError: one lacks some.
+    """
+    known = set().union(*(one.plugins for one in crew))
+    for worker in crew:
+        missing = known.difference(worker.plugins)
+        if missing:
+            raise WorkerError(f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}")
 
 
 #: The answer where there is none, because the parent has too many open descriptors.

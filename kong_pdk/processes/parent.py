@@ -43,11 +43,12 @@ from .crew import (
     Dealt,
     Worker,
     answer_requests,
+    compare_plugins,
 )
 from .ledger import Ledger
 from .link import Link
 from .memory import allocate, attach
-from .poller import Poller
+from .poller import Descriptor, Poller
 from .registry import Registry
 from .rescue import PATIENCE, Rescue
 
@@ -130,7 +131,7 @@ class Parent:
         self._metrics = open_metrics(self._config)
         handle_signals(self)
         self._watch_children(self._note_child)
-        self._poller.watch(_File(self._wake_fd), self._drain)
+        self._poller.watch(Descriptor(self._wake_fd), self._drain)
         try:
             return self._run()
         finally:
@@ -194,7 +195,7 @@ class Parent:
             if self._failure is not None:
                 raise WorkerError(self._failure)
             if all(one.ready for one in self._crew):
-                self._compare_plugins()
+                compare_plugins(self._crew)
                 self._listen()
         if self.stopping:
             self._go_on_stopping(now)
@@ -235,16 +236,6 @@ class Parent:
         set_title(self._plugins)
         pids = [one.process.pid for one in self._crew if one.process is not None]
         log_start(self._plugins, self._config, pids)
-
-    def _compare_plugins(self) -> None:
-        """Raise WorkerError unless all have the same: Kong would let requests through elsewhere."""
-        known = set().union(*(one.plugins for one in self._crew))
-        for worker in self._crew:
-            missing = known.difference(worker.plugins)
-            if missing:
-                raise WorkerError(
-                    f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}"
-                )
 
     def _set_accepting(self, accepting: bool) -> None:
         if accepting == self._accepting:
@@ -504,13 +495,3 @@ class Parent:
         os.close(self._wake_fd)  # the other end stays: a signal may still write to it
         if self._plugins is not None:
             logger.info("stopped")
-
-
-class _File:
-    """A bare descriptor."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        return self._fd

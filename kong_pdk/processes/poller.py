@@ -20,6 +20,17 @@ class HasFileno(Protocol):
         ...
 
 
+class Descriptor:
+    """A bare descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._fd
+
+
 class Poller:
     """Calls back when something happens on a descriptor. For one thread."""
 

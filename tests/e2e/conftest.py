@@ -65,6 +65,12 @@ class Process:
     def alive(self):
         return self.popen.poll() is None
 
+    def children(self):
+        """The process ids of its children."""
+        return list(
+            map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split())
+        )
+
     def stop(self, signum=signal.SIGTERM, timeout=PATIENCE):
         """Send the signal and return the exit status, which is -SIGKILL when it has no effect."""
         if self.alive():

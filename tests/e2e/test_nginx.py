@@ -5,6 +5,7 @@ pool, two workers with message ids that overlap, LuaJIT's way with nil, and lua-
 """
 
 import base64
+import collections
 import hashlib
 import itertools
 import json
@@ -407,3 +408,53 @@ def test_nginx_reloads_and_stops(restartable):
     assert server.alive()
     assert server.stop(signal.SIGTERM) == 0
     assert not restartable.socket_path.exists()
+
+
+# Deaths ---------------------------------------------------------------------------------
+
+
+KILLS = 6
+
+
+@pytest.mark.parametrize("route", ["slow", "scatter"])
+def test_nothing_gets_past_a_plugin_whose_process_is_killed(make_gateway, installed_script, route):
+    """Under load: each request has had the plugin, or is refused."""
+    with make_gateway({route: ROUTES[route]}) as gateway:
+        plugins = Path(__file__).parent / "plugins"
+        gateway.start_server(
+            installed_script("kong-python-pluginserver"),
+            *("-d", plugins, "--socket-name", gateway.socket_path.name),
+            *("--no-lua-style", "--supervise"),
+        )
+        gateway.start_nginx()
+        seen, wrong, enough = collections.Counter(), [], threading.Event()
+
+        def client(number):
+            turn = 0
+            while not enough.is_set():
+                turn += 1
+                token = f"t-{number}-{turn}"
+                answer = gateway.request(f"/{route}/{turn}", headers=[("X-Token", token)])
+                seen[answer.status] += 1
+                right = f"{token} /{route}/{turn} {token}"
+                if answer.status != 500 and (answer.status, answer["x-answer"]) != (200, right):
+                    wrong.append((answer.status, answer["x-answer"]))
+
+        threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(KILLS):
+                served = seen[200]
+                gateway.wait_until(lambda served=served: seen[200] > served + 50, "requests")
+                for pid in gateway.server.children():
+                    os.kill(pid, signal.SIGKILL)
+        finally:
+            enough.set()
+            for thread in threads:
+                thread.join()
+        gateway.show_logs()
+        assert wrong == []
+        assert gateway.stats().get("failed", 0) == 0, "these went on without the plugin"
+        assert seen[500] > 0, "some were under way at each of the kills"
+        assert seen[200] > KILLS * 50

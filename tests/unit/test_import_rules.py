@@ -132,7 +132,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.processes.channel", "kong_pdk.processes.launch",
             "kong_pdk.processes.ledger", "kong_pdk.processes.link", "kong_pdk.processes.poller",
-            "kong_pdk.config",
+            "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
     (
