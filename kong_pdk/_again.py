@@ -78,6 +78,9 @@ def main(early: list[str]) -> None:
     del sys.argv[:3]
     script = sys.argv[0]
     if "mode" in _purpose:
-        importlib.import_module(MODES[_purpose["mode"]]).Mode.patch(early)
+        try:
+            importlib.import_module(MODES[_purpose["mode"]]).Mode.patch(early)
+        except ConfigError as exc:  # the library that it needs is broken
+            sys.exit(f"{os.path.basename(script)}: {exc}")
     sys.path.insert(0, os.path.dirname(os.path.realpath(script)))  # as Python does it
     runpy.run_path(script, run_name="__main__")

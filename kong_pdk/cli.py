@@ -332,7 +332,13 @@ def _serve(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
 
         run(load, config)
         return
-    from .modes import load_mode
+    from .modes import check_mode, load_mode, starts_anew
+
+    check_mode(config.mode)
+    if starts_anew(config.mode):
+        from . import _again
+
+        _again.replace(mode=config.mode)
     from .server.lifecycle import serve
 
     load_mode(config.mode).prepare()

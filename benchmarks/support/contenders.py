@@ -198,6 +198,8 @@ def measure(
             raise Failed(str(exc)) from exc
         pids = processes.members(pid)
         used = processes.cpu_seconds(pids) - before
+        if result["strays"]:
+            raise Failed(f"{result['strays']} answers to calls that had been answered")
         if not result["events"]:
             raise Failed(result.get("first_error", "no event came to its end"))
         more["server_cpu_us_per_event"] = used * 1e6 / result["all_events"]

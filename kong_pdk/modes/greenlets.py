@@ -25,10 +25,11 @@ from typing import Any, Optional
 from .. import _again, _wire
 from .._codec import Connection, Request, Switch
 from ..config import ServerConfig
-from ..exception import ConfigError, HandlerTimeout, ReplyLost
+from ..exception import HandlerTimeout, ReplyLost
 from ..runtime.events import Event
 from ..runtime.service import Service
 from ..server.loop import STOPPING_TICK, TICK, Loop
+from . import missing_gevent
 from .base import BaseMode
 
 try:
@@ -38,10 +39,7 @@ try:
     import gevent.socket
     import greenlet
 except ImportError as exc:
-    raise ConfigError(
-        f"the gevent mode needs gevent, which cannot be imported ({exc}): "
-        f"pip install 'kong-pdk[gevent]'"
-    ) from exc
+    raise missing_gevent(exc) from exc
 
 logger = logging.getLogger("kong_pdk.server")
 

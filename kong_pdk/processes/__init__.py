@@ -31,10 +31,10 @@ def run(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
     if given is not None:
         link = Link(**given)
     else:
-        from ..modes import load_mode
+        from ..modes import check_mode
         from .parent import Parent
 
-        load_mode(config.mode)  # what it lacks is said once, here
+        check_mode(config.mode)  # what it lacks is said once, here
         forked = Parent(config).serve()
         if forked is None:
             return

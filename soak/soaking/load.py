@@ -11,7 +11,7 @@ from typing import Any
 import native
 
 from .client import BOUND
-from .outcomes import ENDED, NEEDLESS, PASSED, UNANSWERED, WRONG, Account, Result
+from .outcomes import CUT, ENDED, NEEDLESS, PASSED, UNANSWERED, WRONG, Account, Result
 
 #: What each run is like: what the handler does, and the options of the load client.
 SHAPES = (
@@ -38,6 +38,8 @@ def judge(act: str, result: dict[str, Any]) -> list[tuple[Result, int]]:
     found = [(Result(ENDED), int(result["all_events"]) - refused)]
     if refused:
         found.append((Result(NEEDLESS), refused))
+    if result["strays"]:
+        found.append((Result(CUT, "answers to calls before"), int(result["strays"])))
     if result["errors"]:
         text = result.get("first_error", "")
         outcome = next((kind for sign, kind in SIGNS.items() if sign in text), WRONG)

@@ -176,7 +176,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.cli",
         (
             "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
-            "kong_pdk.logs",
+            "kong_pdk.logs", "kong_pdk._again",
             "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
             "kong_pdk.processes",
         ),

@@ -307,11 +307,15 @@ def test_every_outcome_is_shown() -> None:
     ],
 )
 def test_errors_of_the_load_client(error: str, outcome: str) -> None:
-    figures = {"all_events": 10, "all_exits": 2, "errors": 3, "first_error": error}
+    figures = {
+        "all_events": 10, "all_exits": 2, "errors": 3, "first_error": error, "strays": 0,
+    }  # fmt: skip
     assert load.judge("exits", figures) == [(Result(ENDED), 10), (Result(outcome, error), 3)]
     assert load.judge("calls", {**figures, "errors": 0}) == [
         (Result(ENDED), 8), (Result(NEEDLESS), 2),
     ]  # fmt: skip
+    stray = load.judge("exits", {**figures, "errors": 0, "strays": 1})
+    assert [(result.outcome, count) for result, count in stray] == [(ENDED, 10), (CUT, 1)]
 
 
 @pytest.mark.skipif(native.compiler() is None, reason="there is no C compiler")
