@@ -261,8 +261,9 @@ def ended(how: str) -> Maker:
             peer, ours = socket.socketpair()
             connection, waiter = codec.Connection(ours, max_message=1000), codec.Waiter()
             connection.opening = b"opening"
-            connection.stuck = connection.lent = [connection]  # a circle, which gc finds
-            connection.stuck = connection.lent = None
+            connection.stuck = [connection]  # a circle, which gc finds
+            connection.share(bytearray(8 * _wire.DEBT_SIZE), 0)
+            connection.stuck = None
             peer.send(b"GET" if how == "garbage" else step("x")[:9])
             if how == "closed":
                 connection.close()
