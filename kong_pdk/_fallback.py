@@ -305,7 +305,7 @@ class Waiter:
             return go_on(event, b"", exc)
         except BaseException:  # no memory, no stack: what has arrived is lost, so Kong is told
             event.over = True
-            connection.shutdown()
+            event.mode.refuse(connection)
             if waiting.pop(event.id, None) is not event:
                 self.wait()  # whoever has taken the event is about to wake this thread
             raise
@@ -424,7 +424,8 @@ class Connection(Decoder):
             request = super().next()
         except ProtocolError:
             if not self.owes:
-                self._note(_wire.debt_of_part(memoryview(self._buffer)[self._start :]))
+                head = memoryview(self._buffer)[self._start :]
+                self._note(_wire.debt_of_part(head) | _wire.OWES_REST)
             raise
         if request is not None:
             owes = _wire.debt_of(request.kind, request.msgid, request.target, request.value)
@@ -599,8 +600,8 @@ class Connection(Decoder):
             pass  # the peer was faster
 
     def detach(self) -> socket.socket:
-        """Give the socket away; the connection is as good as closed then."""
-        self._settle()
+        """Give the socket away, with what is owed there; the connection is as good as closed."""
+        self.owes = 0
         sock = socket.socket(fileno=self._sock.detach())
         sock.setblocking(False)
         return sock

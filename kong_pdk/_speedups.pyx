@@ -448,8 +448,10 @@ cdef uint64_t debt_of_bytes(const uint8_t *p, const uint8_t *end, bint whole) no
     if end - p < HEAD_SIZE and not whole or at[0] != 0x94 or at[1] != 0:
         return OWES_UNKNOWN
     at += 2
-    if not take_uint(&at, &msgid) or msgid > OWES_MSGID or not take_str(&at, &text, &length):
+    if not take_uint(&at, &msgid) or msgid > OWES_MSGID:
         return OWES_UNKNOWN
+    if not take_str(&at, &text, &length) or length > 32:
+        return msgid | OWES_POLICY
     if length == 18 and not memcmp(text, b"plugin.HandleEvent", 18):
         if not whole or at[0] != 0x91 or at[1] != 0x82:
             return msgid | OWES_POLICY
@@ -467,8 +469,15 @@ cdef uint64_t debt_of_bytes(const uint8_t *p, const uint8_t *end, bint whole) no
             else:
                 return msgid | OWES_POLICY
         return msgid | (OWES_ERROR if closed else OWES_EXIT)
-    if length < 11 or length > 32 or memcmp(text, b"plugin.Step", 11):
-        return msgid | OWES_ERROR
+    if (
+        length == 20 and not memcmp(text, b"plugin.StartInstance", 20)
+        or length == 20 and not memcmp(text, b"plugin.CloseInstance", 20)
+        or length == 21 and not memcmp(text, b"plugin.InstanceStatus", 21)
+        or length == 20 and not memcmp(text, b"plugin.GetPluginInfo", 20)
+        or length == 21 and not memcmp(text, b"plugin.GetPluginNames", 21)
+        or length == 16 and not memcmp(text, b"plugin.GetStatus", 16)
+    ):
+        return msgid | OWES_ERROR  # a step may have any other method, which a client can plant
     if at[0] != 0x91 or at[1] & 0xF0 != 0x80 or at[1] == 0x80:
         return msgid | OWES_POLICY
     at += 2
@@ -859,7 +868,7 @@ cdef class Waiter:
             return event.mode.converse(event, b"", exc)
         except BaseException:  # no memory, no stack: what has arrived is lost, so Kong is told
             event.over = True
-            connection.shutdown()
+            event.mode.refuse(connection)
             if waiting.pop(event.id, None) is not event:
                 self.wait()  # whoever has taken the event is about to wake this thread
             raise
@@ -1015,7 +1024,7 @@ cdef class Connection(Decoder):
             found = Decoder.take(self, scanned)
         except ProtocolError:
             if not self.owed:
-                self.note(_wire.debt_of_part(self.head()), kp_now())
+                self.note(_wire.debt_of_part(self.head()) | OWES_REST, kp_now())
             raise
         if found is not None:
             self.owe(<Request>found)
@@ -1234,8 +1243,8 @@ cdef class Connection(Decoder):
             pass  # the peer was faster
 
     def detach(self):
-        """Give the socket away; the connection is as good as closed then."""
-        self.settle()
+        """Give the socket away, with what is owed there; the connection is as good as closed."""
+        self.owed = 0
         self.fd = -1
         sock = socket.socket(fileno=self.sock.detach())
         sock.setblocking(False)

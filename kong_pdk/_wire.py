@@ -33,6 +33,11 @@ IGNORE = 5  # a notification: nothing to answer
 STEPS = (STEP, STEP_ERROR)
 
 METHOD_HANDLE_EVENT = "plugin.HandleEvent"
+#: Methods that are neither an event nor a step, as they are sent.
+CALLS = frozenset((
+    b"plugin.StartInstance", b"plugin.CloseInstance", b"plugin.InstanceStatus",
+    b"plugin.GetPluginInfo", b"plugin.GetPluginNames", b"plugin.GetStatus",
+))  # fmt: skip
 METHOD_STEP_PREFIX = "plugin.Step"
 METHOD_STEP_ERROR = "plugin.StepError"
 
@@ -243,15 +248,14 @@ def debt_of_part(head: Union[bytes, bytearray, memoryview]) -> int:
     try:
         if unpacker.read_array_header() != 4 or unpacker.unpack() != REQUEST:
             return OWES_UNKNOWN
-        msgid, method = unpacker.unpack(), unpacker.unpack()
-        if type(msgid) is not int or not 0 <= msgid <= OWES_MSGID or type(method) is not bytes:
+        msgid = unpacker.unpack()
+        if type(msgid) is not int or not 0 <= msgid <= OWES_MSGID:
             return OWES_UNKNOWN
-        if not method.startswith(METHOD_STEP_PREFIX.encode()):
-            is_event = method == METHOD_HANDLE_EVENT.encode()
-            return msgid | (OWES_POLICY if is_event else OWES_ERROR)
     except Exception:  # cut before that, or something else altogether
         return OWES_UNKNOWN
     try:
+        if unpacker.unpack() in CALLS:  # a step may have any other method, which a client can plant
+            return msgid | OWES_ERROR
         unpacker.read_array_header()
         unpacker.read_map_header()
         if unpacker.unpack() == b"EventId":

@@ -269,6 +269,14 @@ class BaseMode(abc.ABC):
             self.abandon(event, "the server stops")
         self.abandon(event, "Kong has not answered a PDK call in time")
 
+    def refuse(self, connection: Connection) -> None:
+        """Close a connection because of an error of ours; what is owed there is refused first."""
+        try:
+            self.loop.close(connection)
+        except BaseException:  # no stack, no memory
+            connection.shutdown()
+            raise
+
     def lose(self, connection: Connection, exc: Exception) -> None:
         """Close a connection because of an error on it."""
         self.loop.lose(connection, exc)

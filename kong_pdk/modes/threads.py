@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 import threading
 import time
 from typing import Optional, Union
@@ -104,6 +105,7 @@ class Mode(BaseMode):
         super().tick(tick)
         if self._queue:
             self._evict(tick - EVICT_AFTER / TICK)
+            self._refuse_late()
         self.gating.start_window()
         self._end_idle(time.monotonic() - self.config.idle_timeout)
 
@@ -116,6 +118,20 @@ class Mode(BaseMode):
         for event_id, event in self.waiting.copy().items():
             if event.waiting_since < late and self.waiting.pop(event_id, None) is event:
                 self.give_up(event)
+
+    def _refuse_late(self) -> None:
+        """Answer the requests that have waited for a thread for as long as they may take."""
+        limits = (self.config.answer_timeout, self.config.handler_timeout)
+        begun_before = time.monotonic() - min((one for one in limits if one), default=math.inf)
+        while True:
+            connection, request = self._take_from_queue()
+            if connection is None or request is None:
+                return
+            if request.at >= begun_before:
+                self._queue.appendleft((connection, request))
+                return
+            logger.error("a request has waited too long for a thread (--threads): it is refused")
+            self.answer_now(connection, self.service.refuse_busy(request))
 
     def is_busy(self, connected: bool) -> bool:
         """Whether any thread is at work or any request waits for one."""

@@ -23,7 +23,7 @@ logger = logging.getLogger("kong_pdk.server")
 # What the parent says to a worker.
 DEAL, FORGET, STOP, ALONE, END = "deal", "forget", "stop", "alone", "end"
 # What a worker says to it.
-READY, FAILED, LOST, QUIET, USED = "ready", "failed", "lost", "quiet", "used"
+READY, FAILED, LOST, MISSED, QUIET, USED = "ready", "failed", "lost", "missed", "quiet", "used"
 
 
 #: Waits between the end of a worker and the start of the next, seconds, the longer the more of them

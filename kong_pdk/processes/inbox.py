@@ -89,12 +89,15 @@ class Lent(NamedTuple):
     life: int
 
 
-def read_inbox(inbox: Channel, take: Callable[[Lent], None]) -> bool:
+def read_inbox(
+    inbox: Channel, take: Callable[[Lent], None], miss: Callable[[int, int], None]
+) -> bool:
     """Take the steps that lie in an inbox.
 
     Args:
         inbox: of this worker.
         take: gets each.
+        miss: gets the slot, and what is owed, of one that has lost its connection on the way.
 
     Returns:
         Whether there may be more of them.
@@ -111,6 +114,7 @@ def read_inbox(inbox: Channel, take: Callable[[Lent], None]) -> bool:
             for fd in message.fds:
                 os.close(fd)
             logger.error("a step of another worker is lost: too many descriptors are open here")
+            miss(*message.value[4:6])
             continue
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=message.fds[0])
         *fields, slot, owes, life = message.value

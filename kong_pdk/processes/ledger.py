@@ -89,7 +89,7 @@ class Ledger:
         if not self._free:
             return -1
         slot = self._free.popleft()
-        self._numbers[_wire.DEBT_SIZE * slot] = 0
+        self.inherit(slot, lent=False)
         return slot
 
     def close(self, slot: int) -> None:

@@ -36,6 +36,7 @@ from .crew import (
     FAILED,
     FORGET,
     LOST,
+    MISSED,
     QUIET,
     READY,
     STOP,
@@ -358,6 +359,8 @@ class Parent:
                     (worker.quiet,) = rest
                 elif kind == LOST:
                     self._on_lost(worker, *rest)
+                elif kind == MISSED:
+                    self._rescue.answer_missed(self._crew, *rest)
                 elif kind == USED:
                     self._registry.note_use(*rest)
         except BlockingIOError:
@@ -392,7 +395,7 @@ class Parent:
     def _end_stuck(self) -> None:
         """Kill workers that let Kong wait without end, so that their calls are answered."""
         for worker in self._crew:
-            if self._rescue.is_stuck(worker):
+            if self._rescue.is_stuck(worker, self._crew):
                 logger.error(
                     "worker %d (pid %d) lets Kong wait, and its loop does nothing: killed",
                     worker.index, worker.pid,
@@ -417,6 +420,7 @@ class Parent:
         answered = self._rescue.take_over(worker, self._crew, now)
         restarts = not self.stopping and worker.served
         self._table.settle(worker.index, self._registry.numbered, restarts)
+        self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
         if self.stopping:
             logger.debug("%s", text)
             return
@@ -427,7 +431,6 @@ class Parent:
             "%s%s; %d calls that it had to answer are refused",
             text, "" if worker.served else ", before it was ready", answered,
         )  # fmt: skip
-        self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
 
     # --- the end ---------------------------------------------------------------------------------
 

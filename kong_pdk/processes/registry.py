@@ -130,13 +130,14 @@ class Registry:
 
 
 class _Making:
-    """An instance that a thread is about to make; others that want it wait for the lock."""
+    """An instance that is about to be made, beside those that wait for it."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.done = threading.Event()
+        self.begun = False
         self.users = 0
         self.closed = False
-        self.failed: Optional[Instance] = None
+        self.made: Optional[Instance] = None
 
 
 class SharedInstances(Instances):
@@ -180,8 +181,9 @@ class SharedInstances(Instances):
     def find_elsewhere(self, instance_id: int) -> Optional[Instance]:
         """Make this worker's own object of an instance that Kong has started in another one.
 
-        Only those wait for an author's ``__init__`` who want that instance. If it fails, what they
-        get has handlers that raise the same error; the next event tries again.
+        Only those wait for an author's ``__init__`` who want that instance, and not for ever: it
+        runs beside them. If it fails, what they get has handlers that raise the same error; the
+        next event tries again.
         """
         with self._lock:
             making = self._making.setdefault(instance_id, _Making())
@@ -192,41 +194,60 @@ class SharedInstances(Instances):
         finally:
             with self._lock:
                 making.users -= 1
-                if not making.users:
+                if not making.users and (making.done.is_set() or not making.begun):
                     self._end_making(instance_id, making)
 
     def _share(self, instance_id: int, record: Record, making: _Making) -> Optional[Instance]:
-        """Make the object, or wait for the thread that does so already."""
+        """Have the object made, or wait until it is."""
         plugin, config = self.read(record.name, record.config)
-        patience = self.config.event_timeout
+        patience = self._patience
         try:
             with self.starting(plugin):
-                if not making.lock.acquire(timeout=patience):
-                    raise RPCError(f"its __init__ has not returned within {patience:g} s")
-                try:
-                    found = self.by_id.get(instance_id) or making.failed
-                    if found is not None or making.closed:
+                with self._lock:
+                    found = self.by_id.get(instance_id)
+                    if found is not None:  # made since it was looked for
                         return found
-                    return self._make(instance_id, plugin, config, record.started, making)
-                finally:
-                    making.lock.release()
+                    begin, making.begun = not making.begun, True
+                if begin:
+                    self._begin_making(instance_id, plugin, config, record.started, making)
+                if not making.done.wait(patience):
+                    raise RPCError(f"its __init__ has not returned within {patience:g} s")
+                return making.made
         except RPCError as exc:
             return Instance(instance_id, plugin, config, _failing(plugin, exc))
 
+    @property
+    def _patience(self) -> float:
+        """How long an event waits for its instance, seconds; it may have waited for a thread."""
+        return min(self.config.event_timeout, (self.config.answer_timeout or 60.0) * 0.8)
+
+    def _begin_making(
+        self, instance_id: int, plugin: Plugin, config: Any, started: float, making: _Making
+    ) -> None:
+        try:
+            self.closer.spawn(lambda: self._make(instance_id, plugin, config, started, making))
+        except RuntimeError as exc:  # no thread
+            with self._lock:
+                making.begun = False
+            raise RPCError(f"there is no thread for its __init__: {exc}") from exc
+
     def _make(
         self, instance_id: int, plugin: Plugin, config: Any, started: float, making: _Making
-    ) -> Instance:
+    ) -> None:
         instance, failed = _try_to_make(instance_id, plugin, config)
         instance.started, instance.used = started, self.ticks
         with self._lock:
-            if failed:
-                making.failed = instance
-                self._end_making(instance_id, making)
-            elif not making.closed:
+            making.made = instance
+            if not making.closed and not failed:
                 self.by_id[instance_id] = instance
+            if failed or not making.users:
+                self._end_making(instance_id, making)
         if making.closed:
-            self.retire(instance)
-        return instance
+            self.retire(instance)  # no event begins on it
+        making.done.set()
+        with self._lock:
+            if not making.users:
+                self._end_making(instance_id, making)
 
     def _end_making(self, instance_id: int, making: _Making) -> None:
         """Let the next one who wants the instance make it; with the lock held."""

@@ -14,7 +14,7 @@ from typing import Optional
 from .. import _wire
 from .._codec import Connection
 from ..config import ServerConfig
-from ..exception import ConnectionClosed, ProtocolError
+from ..exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ProtocolError
 from ..refusals import answer_debt
 from ..server.drain import Drain, is_unread
 from .crew import Dealt, Worker
@@ -121,6 +121,11 @@ class Rescue:
                     answer = answer_debt(reader.owes, self._closed, NOBODY)
                     if reader.send_nowait(answer) < len(answer):
                         raise ConnectionClosed("it does not read its answers")
+            except (MessageTooLarge, NestingTooDeep):
+                del self._homeless[one.dealt.fileno()]
+                self._poller.forget(one.dealt)
+                answer = answer_debt(reader.owes, self._closed, NOBODY)
+                self._begin_drain(one.dealt, answer, reader.missing)
             except (ConnectionClosed, ProtocolError) as exc:
                 logger.debug("closed a connection: %s", exc)
                 self._drop(one.dealt.fileno())
@@ -128,6 +133,12 @@ class Rescue:
         self._poller.forget(one.dealt)
         self._poller.watch(one.dealt, read)
         read()
+
+    def _begin_drain(self, dealt: Dealt, answer: bytes, missing: int) -> None:
+        """Read the rest of a request, and answer it then."""
+        drain = Drain(dealt.sock, answer, missing)
+        self._drains[drain] = dealt
+        self._poller.watch(dealt, drain.read)
 
     def _drop(self, fd: int) -> None:
         one = self._homeless.pop(fd, None)
@@ -160,7 +171,7 @@ class Rescue:
         for dealt in self._drains.values():
             dealt.sock.close()
 
-    def is_stuck(self, worker: Worker) -> bool:
+    def is_stuck(self, worker: Worker, crew: list[Worker]) -> bool:
         """Whether a worker lets Kong wait for too long, and will not notice.
 
         A handler that blocks is its loop's business, which ends the event in time. A library that
@@ -176,7 +187,13 @@ class Rescue:
             # What it has not even read may have come just after it fell silent.
             if silence > patience + LATE and not debt.owes and _has_arrived(dealt.sock):
                 return True
-        return False
+        lent = (self._ledger.look(dealt.slot) for dealt in self._others(crew))
+        return any(one.owner == worker.index and one.age > patience + LATE for one in lent)
+
+    def _others(self, crew: list[Worker]) -> list[Dealt]:
+        """All connections that are open."""
+        found = [dealt for one in crew for dealt in one.connections.values()]
+        return found + [one.dealt for one in self._homeless.values()]
 
     # --- a worker that has died ------------------------------------------------------------------
 
@@ -192,6 +209,7 @@ class Rescue:
             The number of calls that have been answered here.
         """
         answered = 0
+        stuck = self._ledger.silence(dead.index) > STUCK
         self._ledger.bury(dead.index)
         for fd in list(dead.connections):
             dealt = dead.take_back(fd)
@@ -201,12 +219,13 @@ class Rescue:
                 # What was lent is another one's business, unless that one is dead too.
                 if not debt.owes or debt.owner >= 0 or _is_answered(dealt.sock, debt.owes):
                     self.add(dealt, now)
+                    if stuck and not debt.owes and _has_arrived(dealt.sock):
+                        # Nobody knows for how long it has waited, and a new handler takes time.
+                        self._refuse_calls(self._homeless[fd])
                 else:
                     answered += 1
                     self._answer(dealt, debt, now)
-        others = [dealt for one in crew for dealt in one.connections.values()]
-        others += [one.dealt for one in self._homeless.values()]
-        for dealt in others:
+        for dealt in self._others(crew):
             debt = self._ledger.look(dealt.slot)
             if debt.owner == dead.index:
                 answered += 1
@@ -222,9 +241,7 @@ class Rescue:
         if not answer or (patience and debt.age > patience + TOO_LATE):
             self._close(dealt)
         elif owes & _wire.OWES_REST:
-            drain = Drain(dealt.sock, answer, debt.missing)
-            self._drains[drain] = dealt
-            self._poller.watch(dealt, drain.read)
+            self._begin_drain(dealt, answer, debt.missing)
         elif not _send(dealt.sock, answer) or owes & _wire.OWES_CUT:
             # After a part of its own answer Kong can make nothing of this one: it fails. If there
             # was no such part, it has read this one.
@@ -250,8 +267,20 @@ class Rescue:
             with lent.sock:
                 self._answer_lent(lent.sock, lent.slot, lent.owes)
 
-        while read_inbox(dead.inbox, refuse):
-            pass
+        while read_inbox(dead.inbox, refuse, lambda slot, owes: None):
+            pass  # what is missed there has been found in the ledger
+
+    def answer_missed(self, crew: list[Worker], slot: int, owes: int) -> None:
+        """Answer a step for which a worker has had no descriptor.
+
+        Args:
+            crew: all workers.
+            slot: of the connection that it came on.
+            owes: what is owed there.
+        """
+        for dealt in self._others(crew):
+            if dealt.slot == slot:
+                self._answer_lent(dealt.sock, slot, owes)
 
 
 def _send(sock: socket.socket, answer: bytes) -> bool:
@@ -270,9 +299,10 @@ def _is_answered(sock: socket.socket, owes: int) -> bool:
     neither is so, it may have read it all the same, and gets a second answer: to an idle
     connection, which it closes, or to another call, which fails.
     """
-    if owes & (_wire.OWES_REST | _wire.OWES_CUT):
+    if owes & _wire.OWES_REST:
         return False
-    return is_unread(sock) or _has_arrived(sock)
+    # What is unread may be a part of the answer only.
+    return _has_arrived(sock) or (not owes & _wire.OWES_CUT and is_unread(sock))
 
 
 def _has_arrived(sock: socket.socket) -> bool:

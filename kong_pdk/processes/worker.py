@@ -13,6 +13,7 @@ import sys
 import threading
 from typing import Any, Callable
 
+from .. import _wire
 from .._codec import Connection
 from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
@@ -25,7 +26,7 @@ from ..runtime.tally import Table
 from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
-from .crew import FAILED, LOST, QUIET, READY, USED
+from .crew import FAILED, LOST, MISSED, QUIET, READY, USED
 from .inbox import Forwarder, Lent, read_inbox
 from .ledger import beat, life_of
 from .link import Link
@@ -156,7 +157,7 @@ class WorkerLoop(Loop):
         service.pid = self._parent
         mode = self._mode_class(service, self, self._config)
         self.watch(self._control, self._listen)
-        self.watch(inbox, lambda: read_inbox(inbox, self._take))
+        self.watch(inbox, lambda: read_inbox(inbox, self._take, self._miss))
         self.on_tick = watch_parent(self, self._parent)
         set_title(plugins, f"worker {self._index}")
         beat(self._debts, self._index)
@@ -182,14 +183,24 @@ class WorkerLoop(Loop):
             self._mode.route(connection, lent.request)
         except Exception:
             logger.exception("a step of another worker is lost because of an error of the server")
-            connection.shutdown()  # Kong shall not wait for an answer
-            self.close(connection)
+            self.close(connection)  # which refuses it
+
+    def _miss(self, slot: int, owes: int) -> None:
+        """Let the parent answer where this worker cannot."""
+        self._tell(MISSED, slot, owes)
 
     def close(self, connection: Connection) -> None:
         """As :meth:`Loop.close`; Kong finds it closed although the parent has a duplicate."""
         self._refuse(connection)
-        connection.shutdown()
+        self._cut(connection)
         super().close(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        """As that of Loop; but not while another worker is to answer there."""
+        slot = connection.slot
+        lent = not connection.borrowed and slot >= 0 and not connection.owes
+        if not (lent and self._debts[_wire.DEBT_SIZE * slot] & _wire.OWES_LENT):
+            connection.shutdown()
 
     # --- the parent ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import math
 import secrets
 from typing import NoReturn, Protocol, Union
 
-from .._codec import Event, Events, Request
+from .._codec import Connection, Event, Events, Request
 from ..config import LEVELS, ServerConfig
 from .instances import ID_BITS
 
@@ -32,6 +32,9 @@ class Mode(Protocol):
     ) -> Request:
         """Go on with an exchange in which something rare has happened; see ``Waiter.converse``."""
         ...
+
+    def refuse(self, connection: Connection) -> None:
+        """Close a connection because of an error of ours; what is owed there is refused first."""
 
     def send_last(self, event: Event, frame: bytes) -> None:
         """Send a PDK call that no step answers."""

@@ -346,7 +346,7 @@ class Service:
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
         self._tally.add(self._shed_place, 1)
-        closed = request.kind == _wire.HANDLE_EVENT and is_closed_id(request.target)
-        if closed and request.value in _wire.CLOSABLE:
+        event = request.kind == _wire.HANDLE_EVENT and request.value in _wire.CLOSABLE
+        if (event or request.kind in _wire.STEPS) and is_closed_id(request.target):
             return refuse(request.msgid, response=BUSY)
         return encode_error(request.msgid, "the plugin server has too much to do (--max-events)")

@@ -99,6 +99,10 @@ class Drain:
         """Answer at once, and close the connection."""
         if not self._answered and self.done is None:
             self._send()
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)  # another process may have it too
+        except OSError:
+            pass  # Kong was faster
         self.sock.close()
 
     def _send(self) -> None:

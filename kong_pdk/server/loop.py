@@ -18,6 +18,7 @@ import socket
 import time
 from typing import Any, Callable, Optional, Protocol, cast
 
+from .. import _wire
 from .._codec import Connection, Events, Poller, Request, encode_notification
 from ..config import ServerConfig
 from ..exception import ConnectionClosed, MessageTooLarge, NestingTooDeep, ProtocolError
@@ -290,7 +291,7 @@ class Loop:
             drain.finish()
         for connection in list(self._connections):
             self._refuse(connection)
-            connection.shutdown()
+            self._cut(connection)
         self._mode.stop()
         for connection in list(self._connections):
             self.close(connection)
@@ -331,6 +332,15 @@ class Loop:
         except BlockingIOError:
             pass
 
+    def _note_answered(self, slot: int) -> None:
+        """Note in the ledger that nothing is owed on a connection."""
+        with memoryview(self.ledger) as memory, memory.cast("Q") as numbers:
+            numbers[_wire.DEBT_SIZE * slot] = 0
+
+    def _cut(self, connection: Connection) -> None:
+        """Let Kong, and whoever reads a connection, find it closed."""
+        connection.shutdown()
+
     def _refuse(self, connection: Connection) -> None:
         """Answer what is owed on a connection that is about to be closed."""
         why = "the plugin server cannot answer"
@@ -353,6 +363,8 @@ class Loop:
             if drain.done is not None:
                 slot = self._drains.pop(drain)
                 self._selector.unregister(drain.sock)
+                if slot >= 0:
+                    self._note_answered(slot)
                 if drain.done:
                     self.adopt(drain.sock, slot)
                 else:

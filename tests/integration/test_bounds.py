@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 from failures import refused
@@ -178,3 +178,30 @@ def test_a_message_that_is_too_deep(start: Start) -> None:
         assert refused(connection.turn(msgid))
         assert "max_depth" in server.log or "deeper than 10" in server.log
         assert connection.call("plugin.GetPluginNames") == ["author", "hello"]
+
+
+@pytest.mark.parametrize("method", ["x", "plugin.Foo", "y" * 100, 5])
+def test_a_client_cannot_plant_a_method_that_lets_its_large_body_through(
+    start: Start, method: Any
+) -> None:
+    """``_method`` in a JSON body that is too large: Kong calls that in place of a step."""
+    server = start("--max-message", "10000")
+    with server.kong() as kong, kong.connect() as connection:
+        turn = connection.handle_event(kong.start_author(GETS_BODY))
+        msgid = connection.send_step(turn.event_id, {"_method": method, "x": "x" * 20_000}, method)
+        assert refused(connection.turn(msgid))
+
+
+@pytest.mark.modes("threads")
+def test_no_request_waits_for_a_thread_until_kong_lets_it_through(start: Start) -> None:
+    server = start("--threads", "1", "--answer-timeout", "1")
+    source = "import time\ndef access(self, kong):\n    time.sleep(6)\n"
+    with server.kong() as kong:
+        instance = kong.start_author(source)
+        first, second = kong.connect(), kong.connect()
+        msgid = first.send_event(instance)
+        waits = second.send_event(instance)
+        assert refused(first.turn(msgid)), "its thread goes on"
+        turn = second.turn(waits)
+        assert (turn.function, turn.args[0]) == ("kong.response.exit", 503)
+        assert "has waited too long for a thread (--threads)" in server.log

@@ -434,6 +434,30 @@ class Plugin:
     assert not list(prefix.iterdir())
 
 
+def test_a_stop_while_a_handler_hangs_whose_step_came_through_another_worker(
+    start: StartWorkers,
+) -> None:
+    """The connection is not closed under it: it ends with its process, and is refused."""
+    source = """
+import time
+
+def access(self, kong):
+    kong.log("begin")
+    time.sleep(60)
+"""
+    server = start("--graceful-timeout", "0.5")
+    with server.kong() as kong:
+        counts, instance = kong.start_author(COUNTS), kong.start_author(source)
+        one, other = of_each(kong, counts)
+        pid = pid_of(other, counts)
+        turn = one.handle_event(instance)
+        msgid = other.send_step(turn.event_id)
+        wait_until(lambda: is_at_rest(pid), "the step has been handed on")
+        server.send_signal(signal.SIGTERM)
+        assert refused(other.turn(msgid))
+        assert server.wait() == 0
+
+
 def test_a_worker_that_ends_itself(start: StartWorkers) -> None:
     server = start()
     with server.kong() as kong:

@@ -175,6 +175,40 @@ def test_an_init_that_ends_the_process(start: StartSupervised) -> None:
         still_works(kong)
 
 
+def test_an_init_that_blocks_in_the_next_process(start: StartSupervised, tmp_path: Path) -> None:
+    """Kong has started the instance long ago; its events do not wait until they get through."""
+    flag = tmp_path / "blocks"
+    source = f"""
+import os, time
+
+def start(self, config):
+    while os.path.exists({str(flag)!r}):
+        time.sleep(0.05)
+
+def access(self, kong): kong.log("fine")
+"""
+    server = start("--event-timeout", "1")
+    with server.kong() as kong, kong.connect() as connection:
+        instance = kong.start_author(source)
+        kong.run_event(instance)
+        flag.touch()
+        kill_workers(server)
+        for _ in range(2):
+            turn = connection.handle_event(instance)
+            assert turn.function == "kong.log.err"
+            assert "its __init__ has not returned within 1 s" in turn.args[0]
+            assert refused(connection.step(turn.event_id))
+        flag.unlink()
+
+        def is_made() -> bool:
+            turn = connection.handle_event(instance)
+            connection.step(turn.event_id)
+            return turn.args == ["fine"]
+
+        wait_until(is_made, "the instance is there")
+    server.check()
+
+
 def test_many_deaths_leave_nothing_behind(start: StartSupervised) -> None:
     server = start()
     with server.kong() as kong:
@@ -266,19 +300,23 @@ def test_a_worker_that_is_stuck(prefix: Path) -> None:
         wait_until(lambda: not unread(one), "the event has begun")
         msgid = other.send_event(well)
         assert refused(one.turn(1))
-        assert other.turn(msgid).function == "kong.log", "by the next worker"
+        assert refused(other.turn(msgid)), "nobody knows for how long it has waited"
+        assert other.handle_event(well).function == "kong.log", "by the next worker"
         assert "lets Kong wait, and its loop does nothing: killed" in server.log
         server.check()
 
 
 def test_a_worker_that_stands_still(prefix: Path) -> None:
-    """What it has not read goes to the next one."""
+    """It has not even read the call."""
     command = directory_command(PLUGINS, prefix, "--supervise", "--answer-timeout", "6")
     with running(command, prefix) as server, server.kong() as kong, kong.connect() as connection:
         instance = kong.start_author(CALLS)
         (pid,) = server.workers()
         os.kill(pid, signal.SIGSTOP)
-        assert connection.handle_event(instance).args != [str(pid)]
+        # Nobody knows for how long the call has waited, and a new handler would take more time.
+        assert refused(connection.handle_event(instance))
+        turn = connection.handle_event(instance)
+        assert turn.args != [str(pid)], "the next one goes to the next worker"
         assert "lets Kong wait, and its loop does nothing: killed" in server.log
         server.check()
 

@@ -345,3 +345,13 @@ def test_an_error_names_its_kind_unless_it_is_ours() -> None:
     )
     assert error_text(RPCError("there is no method")) == "there is no method"
     assert error_text(SystemExit(1)) == "SystemExit: 1"
+
+
+@pytest.mark.parametrize("kind", [_wire.STEP, _wire.STEP_ERROR])
+@pytest.mark.parametrize("closed", [0, _wire.CLOSED_BIT])
+def test_a_step_for_which_there_is_no_room(service: Service, kind: int, closed: int) -> None:
+    reply = service.refuse_busy(Request(kind, 7, 4712 | closed, "x"))
+    if closed:
+        assert turn_of(reply) == ("kong.response.exit", 503)
+    else:
+        assert "--max-events" in turn_of(reply)

@@ -38,6 +38,7 @@ class Yard:
         self.memory = bytearray(8 * _wire.DEBT_SIZE * 3)
         self.connection.share(self.memory, 2)
         self.taken: list[Lent] = []
+        self.missed: list[tuple[int, int]] = []
 
     @property
     def noted(self) -> int:
@@ -50,6 +51,9 @@ class Yard:
         request = self.connection.receive()
         assert request is not None
         return request
+
+    def miss(self, slot: int, owes: int) -> None:
+        self.missed.append((slot, owes))
 
     def close(self) -> None:
         for lent in self.taken:
@@ -83,7 +87,7 @@ def test_ids_tell_the_worker() -> None:
 def test_a_step_goes_to_its_owner(yard: Yard) -> None:
     value = [{"x": ["ä\udcff", b"\xff", None]}, 1.5]
     assert yard.forward(step(THEIRS, value), yard.connection, wait=False)
-    read_inbox(yard.inbox, yard.taken.append)
+    read_inbox(yard.inbox, yard.taken.append, yard.miss)
     ((sock, request, *_),) = yard.taken
     assert (request.kind, request.msgid) == (_wire.STEP, 7)
     assert (request.target, request.value) == (THEIRS, value)
@@ -113,7 +117,7 @@ def test_a_full_inbox(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RPCError, match=r"cannot be handed to worker 1: .*too slow"):
         yard.forward(step(THEIRS), yard.connection, wait=True)
     for _ in range(count // module.BATCH + 1):
-        read_inbox(yard.inbox, yard.taken.append)
+        read_inbox(yard.inbox, yard.taken.append, yard.miss)
     assert len(yard.taken) == count
     assert yard.forward(step(THEIRS), yard.connection, wait=False)
 
@@ -126,7 +130,7 @@ def test_a_value_that_cannot_cross(yard: Yard) -> None:
 
 
 def test_an_empty_inbox(yard: Yard) -> None:
-    read_inbox(yard.inbox, yard.taken.append)
+    read_inbox(yard.inbox, yard.taken.append, yard.miss)
     assert yard.taken == []
 
 
@@ -135,7 +139,7 @@ def test_what_is_noted_of_a_step_under_way(yard: Yard) -> None:
     owed = yard.connection.owes
     assert yard.noted == owed == 7 | _wire.OWES_EXIT
     assert yard.forward(request, yard.connection, wait=False)
-    read_inbox(yard.inbox, yard.taken.append)
+    read_inbox(yard.inbox, yard.taken.append, yard.miss)
     (lent,) = yard.taken
     assert lent.slot == 2
     assert yard.noted == lent.owes == owed | _wire.OWES_LENT | 1 << _wire.OWES_OWNER
@@ -147,7 +151,7 @@ def test_what_is_noted_of_a_step_under_way(yard: Yard) -> None:
 
 def test_who_answers_a_step_notes_it(yard: Yard) -> None:
     assert yard.forward(yard.receive_step(), yard.connection, wait=False)
-    read_inbox(yard.inbox, yard.taken.append)
+    read_inbox(yard.inbox, yard.taken.append, yard.miss)
     (lent,) = yard.taken
     with_it = Connection(lent.sock)
     with_it.share(yard.memory, lent.slot, lent.owes)
@@ -183,3 +187,19 @@ def test_a_step_that_was_answered_for_a_dead_worker(
     monkeypatch.setattr(yard.outboxes[1], "send", send)
     assert yard.forward(request, yard.connection, wait=True)
     assert yard.connection.owes == 0
+
+
+def test_a_step_whose_connection_is_lost_on_the_way(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many descriptors are open in the worker that it is for: its parent answers."""
+    request = yard.receive_step()
+    owed = yard.connection.owes
+    send = yard.outboxes[1].send
+    monkeypatch.setattr(
+        yard.outboxes[1], "send", lambda step, fds, timeout: send(step, (), timeout)
+    )
+    assert yard.forward(request, yard.connection, wait=False)
+    read_inbox(yard.inbox, yard.taken.append, yard.miss)
+    assert yard.taken == []
+    assert yard.missed == [(2, owed | _wire.OWES_LENT | 1 << _wire.OWES_OWNER)]

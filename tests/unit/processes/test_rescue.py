@@ -173,6 +173,15 @@ def test_a_part_of_the_answer_may_be_out(yard: Yard) -> None:
     assert yard.answer() == "closed"
 
 
+def test_kong_has_read_all_of_a_large_answer(yard: Yard) -> None:
+    """Or it would not have sent the next request."""
+    yard.owe(77 | EXIT | _wire.OWES_CUT)
+    call(yard, 78)
+    assert yard.die() == 0
+    assert yard.answer() is None
+    assert yard.rescue.take() is yard.dealt
+
+
 def test_kong_has_given_up(yard: Yard) -> None:
     """The answer would be taken for another request's."""
     yard.owe(77 | EXIT, age=60.0)
@@ -227,6 +236,58 @@ def test_a_step_in_the_inbox_of_a_dead_worker_is_answered_once(yard: Yard) -> No
     yard.crew[1].outbox.send(step, [yard.dealt.fileno()])
     yard.rescue.read_inbox(yard.crew[1])
     assert yard.answer() == (78, 500)
+
+
+def test_a_step_that_its_worker_could_not_take(yard: Yard) -> None:
+    owes = 77 | EXIT | LENT_TO_1
+    yard.owe(owes)
+    yard.rescue.answer_missed(yard.crew, yard.dealt.slot, owes)
+    assert yard.answer() == (77, 500)
+    yard.rescue.answer_missed(yard.crew, yard.dealt.slot, owes)
+    assert yard.answer() is None
+
+
+# --- workers that are stuck -----------------------------------------------------------------------
+
+
+def is_stuck(yard: Yard, index: int, silence: float) -> bool:
+    yard.crew[index].ready = True
+    numbers = yard.ledger._numbers
+    numbers[len(numbers) - 1024 + index] = int(1000 * (time.monotonic() - silence))
+    return yard.rescue.is_stuck(yard.crew[index], yard.crew)
+
+
+@pytest.mark.parametrize(
+    ("owes", "age", "silence", "stuck"),
+    [
+        (EXIT, 59.0, 10.0, True),
+        (EXIT, 59.0, 1.0, False),  # its loop will see to it
+        (EXIT, 50.0, 10.0, False),  # there is time
+        (0, 59.0, 10.0, False),
+        (EXIT | LENT_TO_1, 59.0, 10.0, False),  # another one's business
+    ],
+)
+def test_a_worker_that_lets_kong_wait(
+    yard: Yard, owes: int, age: float, silence: float, stuck: bool
+) -> None:
+    yard.owe(77 | owes if owes else 0, age)
+    assert is_stuck(yard, 0, silence) is stuck
+
+
+def test_a_worker_that_owes_on_another_ones_connection(yard: Yard) -> None:
+    yard.owe(77 | EXIT | LENT_TO_1, 59.0)
+    assert is_stuck(yard, 1, 10.0)
+
+
+@pytest.mark.parametrize(("silence", "stuck"), [(59.0, True), (50.0, False)])
+def test_a_worker_that_does_not_read(yard: Yard, silence: float, stuck: bool) -> None:
+    assert not is_stuck(yard, 0, silence)
+    call(yard, 5)
+    assert is_stuck(yard, 0, silence) is stuck
+    yard.die()
+    if stuck:
+        assert yard.answer() == (5, 500), "nobody knows how long it has waited"
+    assert yard.rescue.take() is yard.dealt
 
 
 # --- while there is no worker ---------------------------------------------------------------------
