@@ -321,7 +321,8 @@ def loaded_by_command(folder: Path, module: str, name: str, *flags: str) -> set[
     result = folder / "modules"
     argv = ["command", *flags]
     fresh(COMMAND.format(argv=argv, module=module, name=name, result=str(result)))
-    return set(result.read_text().split())
+    # Python's own argparse brings some of them, which ones depends on its version.
+    return set(result.read_text().split()) - loaded_by("argparse")
 
 
 #: Each costs a command that only prints some milliseconds, of the thirty that it takes.

@@ -322,7 +322,7 @@ def test_without_the_library(tmp_path: Path) -> None:
         f"start_server(['-d', {str(tmp_path)!r}, '-p', {str(tmp_path)!r}, '--metrics', ':0'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+        [sys.executable, "-I", "-c", script], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
     assert "pip install 'kong-pdk[metrics]'" in done.stderr and "Traceback" not in done.stderr
