@@ -76,8 +76,9 @@ def test_with_idle_connections(start: Start, number: signal.Signals) -> None:
         half = kong.connect()
         half.send_raw(b"\x94\x00\x01")
         server.stop(number)
-        for connection in (fresh, called, used, half):
+        for connection in (fresh, called, used):
             assert connection.is_closed_by_server()
+        half.read_to_end()  # with worker processes it may even be refused
 
 
 @pytest.mark.parametrize("number", SIGNALS)
