@@ -5,6 +5,7 @@
     python3 dev.py compare --plot-only   tables and plots anew, from results.json
     python3 dev.py compare --steps-only  measure anew only what steps and calls cost
     python3 dev.py compare --quick       one short round, printed; nothing is written
+    python3 dev.py compare --only NAME   only these servers, printed; nothing is written
 
 In each round every server runs once in each scenario, one after the other, so that what disturbs
 the machine disturbs them all; what is compared are ratios within a round.
@@ -123,8 +124,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "unavailable": {},
         "cells": [],
     }
-    loads = scenarios(arguments.under_way, arguments.quick)
-    everyone = contenders.contenders()
+    loads = scenarios(arguments.under_way, arguments.quick or bool(arguments.only))
+    everyone = [
+        one for one in contenders.contenders() if not arguments.only or one.name in arguments.only
+    ]
     echo = Contender("echo", "floor", "", "", ("--echo",))
     for number in range(1, arguments.rounds + 1):
         for load in loads:
@@ -156,7 +159,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                     cell["failed"] = str(exc)
                 results["cells"].append(cell)
                 print(describe(cell), file=sys.stderr)
-    if not arguments.quick:
+    if not arguments.quick and not arguments.only:
         results["steps"] = steps()
         results["calls"] = calls(arguments.rounds)
     names = [one.name for one in everyone if one.name not in results["unavailable"]]
@@ -249,6 +252,10 @@ def main() -> None:
         "--quick", action="store_true", help="one short round, printed; nothing is written"
     )
     parser.add_argument(
+        "--only", action="append", metavar="SERVER",
+        help="this one of the servers in the tables, which may be repeated; nothing is written",
+    )  # fmt: skip
+    parser.add_argument(
         "--plot-only", action="store_true", help="tables and plots anew, from results.json"
     )
     parser.add_argument(
@@ -270,7 +277,7 @@ def main() -> None:
             results = run(arguments)
         except RuntimeError as exc:  # no C compiler, so no load client
             sys.exit(f"compare: {exc}")
-        if arguments.quick:
+        if arguments.quick or arguments.only:
             print(report.text(results))
             return
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
