@@ -322,7 +322,11 @@ def loaded_by_command(folder: Path, module: str, name: str, *flags: str) -> set[
     argv = ["command", *flags]
     fresh(COMMAND.format(argv=argv, module=module, name=name, result=str(result)))
     # Python's own argparse brings some of them, which ones depends on its version.
-    return set(result.read_text().split()) - loaded_by("argparse")
+    own = fresh(
+        "import argparse, sys; parser = argparse.ArgumentParser();"
+        "parser.add_argument('-x', help='x'); parser.parse_args([]); print(*sys.modules)"
+    )
+    return set(result.read_text().split()) - set(own.split())
 
 
 #: Each costs a command that only prints some milliseconds, of the thirty that it takes.
