@@ -222,6 +222,10 @@ class Rescue:
                     if stuck and not debt.owes and _has_arrived(dealt.sock):
                         # Nobody knows for how long it has waited, and a new handler takes time.
                         self._refuse_calls(self._homeless[fd])
+                        one = self._homeless.get(fd)
+                        if one is not None and one.reader is not None and not one.reader.pending:
+                            self._poller.forget(dealt)
+                            self.add(dealt, now)  # the next call may wait for a worker again
                 else:
                     answered += 1
                     self._answer(dealt, debt, now)

@@ -287,6 +287,9 @@ def test_a_worker_that_does_not_read(yard: Yard, silence: float, stuck: bool) ->
     yard.die()
     if stuck:
         assert yard.answer() == (5, 500), "nobody knows how long it has waited"
+        call(yard, 6)
+        yard.poller.turn(0)
+        assert yard.answer() is None, "the next one waits for a worker"
     assert yard.rescue.take() is yard.dealt
 
 
