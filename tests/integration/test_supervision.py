@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import struct
@@ -296,10 +297,13 @@ def test_a_worker_that_is_stuck(prefix: Path) -> None:
         keeps_the_lock, well = kong.start_author(source), kong.start_author(CALLS)
         one, other = kong.connect(), kong.connect()
         kong.run_event(well)
-        one.send_event(keeps_the_lock)
-        wait_until(lambda: not unread(one), "the event has begun")
+        waits = one.send_event(keeps_the_lock)
         msgid = other.send_event(well)
-        assert refused(one.turn(1))
+        while select.select([other.sock], [], [], 0.5)[0]:  # before it is stuck
+            turn = other.turn(msgid)
+            other.step(other.step(turn.event_id).event_id)
+            msgid = other.send_event(well)
+        assert refused(one.turn(waits))
         assert refused(other.turn(msgid)), "nobody knows for how long it has waited"
         assert other.handle_event(well).function == "kong.log", "by the next worker"
         assert "lets Kong wait, and its loop does nothing: killed" in server.log
