@@ -137,7 +137,7 @@ class ServerTarget:
                 return waiting
             except TimeoutError as exc:
                 raise Finding(f"no answer and no end within {LIMIT:.0f} s") from exc
-            if isinstance(reply.result, dict) and "EventId" in reply.result:
+            if isinstance(reply.result, dict) and 0 < reply.result.get("EventId", 0) < 1 << 53:
                 turn = turn_of(reply.result)
                 self.event_id = turn.event_id
                 if not turn.is_return and turn.function not in TERMINAL:
