@@ -12,12 +12,12 @@ import marshal
 import os
 import select
 import socket
-import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 from .link import KIND
+from .memory import open_nameless
 
 #: Larger messages go through a file that has no name; datagrams have a bound. Bytes. Some systems
 #: take no more than 2 KiB.
@@ -164,11 +164,7 @@ class Channel:
 
 
 def _write_file(data: bytes) -> int:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("kong-pdk")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = open_nameless()
     try:
         rest = memoryview(data)
         while rest:

@@ -7,6 +7,18 @@ import os
 import tempfile
 
 
+def open_nameless() -> int:
+    """A descriptor of an empty file that has no name.
+
+    Raises:
+        OSError: the system gives none.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("kong-pdk")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 def allocate(size: int) -> int:
     """A descriptor of so many bytes, all zero; pages that nobody touches take no room.
 
@@ -16,11 +28,7 @@ def allocate(size: int) -> int:
     Raises:
         OSError: the system gives none.
     """
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("kong-pdk")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = open_nameless()
     try:
         os.ftruncate(fd, size)
     except BaseException:

@@ -119,7 +119,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ),
     # The parent runs no plugin, and the worker is an ordinary server.
     ("kong_pdk.processes.link", ()),
-    ("kong_pdk.processes.channel", ("kong_pdk.processes.link",)),
+    ("kong_pdk.processes.channel", ("kong_pdk.processes.link", "kong_pdk.processes.memory")),
     ("kong_pdk.processes.poller", ()),
     ("kong_pdk.processes.memory", ()),
     (
