@@ -139,8 +139,8 @@ class ConsoleTrace(Trace):
         self.say(summary(exchange))
         if self._verbose:
             for run in exchange.runs:
-                for name in run.calls:
-                    self.say(f"    {run.name}: {name}")
+                for call in run.calls:
+                    self.say(f"    {run.name}: {call.function}")
 
 
 def summary(exchange: Exchange) -> str:

@@ -9,7 +9,7 @@ socket, as Kong does. What is simulated is Kong 3.10 with its default settings.
 from __future__ import annotations
 
 from .errors import BadAnswer, GatewayError, NoAnswer, ServerFailed, SettingsError
-from .exchange import Exchange, LogLine, PhaseRun, Request, Response, Service, ServiceRequest
+from .exchange import Call, Exchange, LogLine, PhaseRun, Request, Response, Service, ServiceRequest
 from .functions import TABLE, PdkError, Reply, call
 from .headers import Headers
 from .life import PHASES, CallUpstream, Respond, RunPhase, life
@@ -19,6 +19,7 @@ __all__ = [
     "PHASES",
     "TABLE",
     "BadAnswer",
+    "Call",
     "CallUpstream",
     "Exchange",
     "GatewayError",

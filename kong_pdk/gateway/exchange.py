@@ -109,12 +109,37 @@ class LogLine:
 
 
 @dataclass
+class Call:
+    """One PDK call that the plugin made.
+
+    Attributes:
+        phase: in which it was made.
+        function: the function's full name, such as ``kong.request.get_header``.
+        args: its arguments as they came.
+        at: when it came, seconds since the phase began.
+        seconds: what the function took, without the way there and back.
+        result: what it gave back; ``None`` also if it gave nothing.
+        error: why Kong would have refused it, ending the phase; ``None`` if it was taken.
+    """
+
+    phase: str
+    function: str
+    args: list[Any]
+    at: float = 0.0
+    seconds: float = 0.0
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass
 class PhaseRun:
     """One phase that the plugin ran: how long it took in seconds, and which PDK calls it made."""
 
     name: str
     seconds: float = 0.0
-    calls: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    #: When it began, by the monotonic clock.
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass

@@ -88,6 +88,5 @@ def _run(exchange: Exchange, phase: str) -> Iterator[Action]:
     exchange.phase = phase
     run = PhaseRun(phase)
     exchange.runs.append(run)
-    began = time.monotonic()
     yield RunPhase(phase)
-    run.seconds = time.monotonic() - began
+    run.seconds = time.monotonic() - run.began

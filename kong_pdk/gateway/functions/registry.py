@@ -7,12 +7,13 @@ table says. :func:`call` is what every driver uses, whatever carried the call.
 from __future__ import annotations
 
 import inspect
+import time
 from dataclasses import dataclass
 from typing import Any, Callable, TypeVar
 
 from ...pdk._table import FUNCTIONS
 from ...pdk.functions import PHASES, FunctionSpec
-from ..exchange import Exchange
+from ..exchange import Call, Exchange
 from ..values import arguments, to_bytes, to_wire
 
 _SPECS = {spec.name: spec for spec in FUNCTIONS}
@@ -90,22 +91,36 @@ def call(exchange: Exchange, name: object, args: object) -> Reply:
     Returns:
         The step that answers the plugin, or a reply without one if the phase is over.
     """
-    label = str(name)
+    made = Call(exchange.phase, str(name), arguments(args))
     if exchange.runs:
-        exchange.runs[-1].calls.append(label)
+        run = exchange.runs[-1]
+        run.calls.append(made)
+        made.at = time.monotonic() - run.began
+    began = time.perf_counter()
+    try:
+        return _answer(exchange, made)
+    finally:
+        made.seconds = time.perf_counter() - began
+
+
+def _answer(exchange: Exchange, made: Call) -> Reply:
+    """Run the function that a call is for, and note in it what came of that."""
+    label = made.function
     function = TABLE.get(label)
     if function is None:
         if any(known.startswith(label + ".") for known in TABLE):
-            exchange.abort(f"{label} is a part of the PDK, not a function, and cannot be called")
+            made.error = f"{label} is a part of the PDK, not a function, and cannot be called"
+            exchange.abort(made.error)
             return Reply(None)
         exchange.log("err", f"the PDK has no function called {label}")
         return Reply("plugin.Step")
     try:
-        value = _run(exchange, function, arguments(args))
+        value = made.result = _run(exchange, function, made.args)
     except PhaseEnded:
         return Reply(None)
     except PdkError as error:
-        exchange.abort(f"{label}: {error}")
+        made.error = f"{label}: {error}"
+        exchange.abort(made.error)
         return Reply(None)
     if isinstance(value, dict) and value.get("_method") not in (None, False):
         # Kong takes this key of any result for the name of the step's method.
