@@ -124,6 +124,7 @@ def test_kong_writes_where_it_may() -> None:
     assert kong["read_only"] is True
     prefix = image_environment("Dockerfile.ubuntu")["KONG_PREFIX"]
     assert {one.split(":")[0] for one in kong["tmpfs"]} == {prefix, "/tmp"}
+    assert all(one.endswith("mode=1777") for one in kong["tmpfs"])  # root's otherwise
     assert kong["environment"]["KONG_DECLARATIVE_CONFIG"] in str(kong["volumes"])
     for name in kong["depends_on"]:
         assert name in services()
