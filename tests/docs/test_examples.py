@@ -25,6 +25,13 @@ from kong_pdk.testing import Gateway
 KONG_PDK = str(Path(sysconfig.get_path("scripts")) / "kong-pdk")
 TUTORIAL = pages.ROOT / "docs/tutorial.md"
 PAGES = [page for page in pages.written_pages() if page != TUTORIAL]
+HANDLER = """\
+class Plugin:
+    def __init__(self, config):
+        self.config = config
+
+    def {phase}(self, kong):
+{body}"""
 NAME = re.compile(r"#!.*\n# (\S+\.py)\n|# (\S+\.py)\n")
 
 
@@ -89,8 +96,8 @@ def test_a_plugin_is_one(block: Block, tmp_path: Path) -> None:
 def test_a_handler_runs(block: Block) -> None:
     """With a request and an answer that are JSON, as the pages that show bodies speak of."""
     namespace: dict[str, object] = {}
-    source = f"class Plugin:\n    def {block.value}(self, kong):\n"
-    exec(compile(source + textwrap.indent(block.text, " " * 8), str(block), "exec"), namespace)
+    source = HANDLER.format(phase=block.value, body=textwrap.indent(block.text, " " * 8))
+    exec(compile(source, str(block), "exec"), namespace)
     plugin = namespace["Plugin"]
     assert isinstance(plugin, type)
     with Gateway(plugin, {}, schema=()) as gateway:
