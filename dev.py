@@ -5,13 +5,13 @@
     python3 dev.py test      build and run all tests; further arguments go to pytest
     python3 dev.py lint      ruff, its formatter, mypy, pyright, and whether what is generated is
                              up to date
-    python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks the
-                             network whether links to other sites still lead somewhere
+    python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks
+                             the network whether links to other sites still lead somewhere
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
-    python3 dev.py figures   figures that docs/explanation/performance.md quotes: start-up, abandoned events
+    python3 dev.py figures   figures of docs/explanation/performance.md: start-up, abandoned events
     python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
@@ -157,7 +157,7 @@ def docs(arguments: list[str]) -> None:
     sphinx = (str(BIN / "python"), "-m", "sphinx", "-W", "--keep-going", "-E", "-q")
     builder = "linkcheck" if "--links" in arguments else "html"
     run(*sphinx, "-b", builder, "docs", str(target))
-    print(f"the site is in {target}/index.html" if builder == "html" else "all links lead somewhere")
+    print(f"the site: {target}/index.html" if builder == "html" else "all links lead somewhere")
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ def main() -> int:
     stale = [
         path for path in folder.glob("*.md")
         if f"docs/reference/{path.name}" not in wanted
-        and path.read_text(encoding="utf-8").startswith(reference.NOTE)  # others are written by hand
+        and path.read_text(encoding="utf-8").startswith(reference.NOTE)  # else written by hand
     ]  # fmt: skip
     changed = [
         name for name, content in wanted.items()

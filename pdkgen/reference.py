@@ -1,4 +1,4 @@
-"""The pages about the PDK, ``docs/reference/{pdk,types,kong.*}.md``; others there are written by hand."""
+"""The pages about the PDK, ``docs/reference/{pdk,types,kong.*}.md``; others are written by hand."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ class Block:
 def all_pages() -> list[Path]:
     """Every page of the repository; not what was built or installed."""
     folders = [path for path in ROOT.iterdir() if path.is_dir()]
-    folders = [path for path in folders if path.name[0] != "." and path.name not in ("build", "dist")]
+    built = ("build", "dist")
+    folders = [path for path in folders if path.name[0] != "." and path.name not in built]
     pages = [*ROOT.glob("*.md"), *(page for path in folders for page in path.rglob("*.md"))]
     return sorted(page for page in pages if "findings" not in page.parts)
 
