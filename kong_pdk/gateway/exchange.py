@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
@@ -140,6 +141,9 @@ class PhaseRun:
     calls: list[Call] = field(default_factory=list)
     #: When it began, by the monotonic clock.
     began: float = field(default_factory=time.monotonic)
+    #: Seconds that the gateway waited for the plugin before each of its calls, and last for its
+    #: end, where a driver measures that: the plugin's own time and the way to it and back.
+    waits: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -164,6 +168,10 @@ class Exchange:
     service_entity: dict[str, Any] | None = None
     body_buffer: int = BODY_BUFFER
     on_log: Callable[[LogLine], None] | None = None
+    #: nginx variables by name, which come before those that the gateway makes.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: The certificates that the client has shown, as PEM, its own first.
+    client_chain: str | None = None
 
     phase: str = ""
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
