@@ -15,6 +15,8 @@ from .terminal import Screen
 _CODEC = re.compile(r"\b(compiled|pure-Python) codec\b")
 _LOUD = ("err", "crit", "alert", "emerg")
 _ENDINGS = ("kong.response.exit", "kong.response.error")
+#: Functions whose names begin like that have a result; nil is one, too.
+_ASKING = ("get", "load_", "is_", "serialize")
 #: How much of a text and of a list is shown, unless all of it is wanted.
 MAX_TEXT = 72
 MAX_ITEMS = 6
@@ -68,6 +70,13 @@ class ConsoleTrace(Trace):
         self._out.line(self._out.paint(f"[{line.level}] ", style), self._out.paint(line.message))
 
     def exchange_done(self, exchange: Exchange) -> None:
+        if exchange.stream:
+            outcome = "passed on" if exchange.proxied else "ended"
+            failed = exchange.unexpected or exchange.aborted is not None
+            outcome = "failed" if failed else outcome
+            received = f"TCP {exchange.client_ip}"
+            self._summary(exchange, received, outcome, "red" if failed else "green")
+            return
         status = exchange.response.status
         style = {2: "green", 3: "cyan", 4: "yellow"}.get(status // 100, "red")
         received = exchange.received if self._secrets else redact_target(exchange.received)
@@ -125,7 +134,7 @@ class ConsoleTrace(Trace):
             pieces.append(paint(f"  error: {call.error}", "bold", "red"))
         elif call.function in _ENDINGS:
             pieces.append(paint("  ends the request", "yellow"))
-        elif result is not None:
+        elif result is not None or function.startswith(_ASKING):
             pieces += [paint(" -> ", "dim"), paint(show(result, limit), "green")]
         pieces.append(paint(f"  {_ms(call.seconds)}", "dim"))
         self._out.line(*pieces)
@@ -166,6 +175,16 @@ class JsonTrace(Trace):
 
     def exchange_done(self, exchange: Exchange) -> None:
         method, _, target = exchange.received.partition(" ")
+        if exchange.stream:
+            self._write(
+                "stream",
+                client=exchange.client_ip,
+                passed_on=exchange.proxied and not exchange.unexpected,
+                ended_in=exchange.exited or exchange.aborted,
+                bytes=exchange.response_size,
+                phases=[self._phase(run) for run in exchange.runs],
+            )
+            return
         self._write(
             "request",
             id=exchange.request_id,
@@ -239,7 +258,7 @@ def show(value: Any, limit: int | None = None) -> str:
         return "{" + _cut(items, limit) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + _cut([show(item, limit) for item in value], limit) + "]"
-    return json.dumps(value, default=repr)
+    return "nil" if value is None else json.dumps(value, default=repr)
 
 
 def _cut(items: list[str], limit: int | None) -> str:

@@ -38,11 +38,13 @@ examples:
   kong-pdk try my_plugin.py --upstream https://httpbin.org/anything
   kong-pdk try my_plugin.py --tls --consumer '{"username": "ann"}'
   kong-pdk try my_plugin.py --request "POST /orders" -H "Accept: text/plain" -d @order.json
+  kong-pdk try my_stream_plugin.py --stream db.example.org:5432
   kong-pdk try my_plugin.py --json | jq 'select(.event == "request").phases'
 """
 
 _DEFAULT_PORT = 8000
 _DEFAULT_TLS_PORT = 8443
+_DEFAULT_STREAM_PORT = 9000
 #: Flags of the plugin server for each mode.
 MODES = {
     "threads": (),
@@ -126,6 +128,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     tls.add_argument(
         "--tls-client-ca", metavar="FILE", type=Path,
         help="ask clients for a certificate that one of these has signed; they may have none",
+    )  # fmt: skip
+    stream = parser.add_argument_group("streams")
+    stream.add_argument(
+        "--stream", metavar="HOST:PORT", type=_address, nargs="?", const=(),
+        help="take TCP connections on a further port, run preread and log on each, and pass it on "
+        "(default: to a service that sends back what it gets)",
+    )  # fmt: skip
+    stream.add_argument(
+        "--stream-port", type=_port, default=None,
+        help=f"that port (default: {_DEFAULT_STREAM_PORT}; 0 if --port is 0)",
     )  # fmt: skip
     output = parser.add_argument_group("output")
     output.add_argument(
@@ -254,6 +266,9 @@ def _options(args: argparse.Namespace) -> Any:
         port = _DEFAULT_PORT if args.request is None else 0
     if tls_port is None:
         tls_port = _DEFAULT_TLS_PORT if port else 0
+    stream_port = args.stream_port
+    if stream_port is None and args.stream is not None:
+        stream_port = _DEFAULT_STREAM_PORT if port else 0
     wants_tls = args.tls or args.tls_cert or args.tls_client_ca or args.tls_port is not None
 
     def around(echo: str) -> Surroundings:
@@ -277,6 +292,8 @@ def _options(args: argparse.Namespace) -> Any:
         port=port,
         tls_port=tls_port if wants_tls else None,
         certificates=certificates,
+        stream_port=stream_port,
+        stream=args.stream or None,
         server_args=(*MODES[args.mode], *style, *args.server_args),
     )
 
@@ -308,10 +325,13 @@ async def _introduce(trace: Tracer, session: Any, args: argparse.Namespace) -> N
             )
     if "certificate" in plugin.phases and session.certificates is None:
         trace.note("skipped", "the certificate phase is not run without --tls")
-    if "preread" in plugin.phases:
-        trace.note("skipped", "the preread phase is not run: this gateway takes no streams")
-    trace.note("upstream", f"upstream: {args.upstream or 'an echo of the request'}")
     gateway = session.gateway
+    if "preread" in plugin.phases and not gateway.stream_port:
+        trace.note("skipped", "the preread phase is not run without --stream")
+    trace.note("upstream", f"upstream: {args.upstream or 'an echo of the request'}")
+    if gateway.stream_port:
+        url = f"tcp://127.0.0.1:{gateway.stream_port}"
+        trace.note("listening", f"listening on {url}", url=url)
     if session.certificates is not None:
         root = session.certificates.root
         trust = f"  (curl --cacert {root})" if root is not None else ""
@@ -421,6 +441,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port")
     return int(text)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not like HOST:PORT")
+    return host.strip("[]"), _port(port)
 
 
 def _request(text: str) -> tuple[str, str]:

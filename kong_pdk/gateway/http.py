@@ -11,9 +11,9 @@ import errno
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,10 +24,11 @@ from .. import __version__
 from . import body, tls
 from .driver import Tasks, UpstreamError, drive
 from .errors import GatewayError
-from .exchange import Exchange, LogLine, Request, Response, ServiceRequest
+from .exchange import Exchange, LogLine, Request, Response, Service, ServiceRequest
 from .handshakes import Connection, Handshakes
 from .headers import Headers
 from .rpc import PluginClient
+from .streams import Streams
 from .surroundings import Surroundings
 from .trace import Trace
 from .values import to_text
@@ -36,6 +37,8 @@ from .values import to_text
 HOST = "127.0.0.1"
 #: Seconds that requests under way have when the gateway is closed.
 FINISH_LIMIT = 2.0
+
+T = TypeVar("T")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,14 +99,15 @@ class HttpGateway:
 
     def __init__(self, client: PluginClient, around: Surroundings, trace: Trace) -> None:
         self.port = 0
-        #: The port for HTTPS; 0 if there is none.
-        self.tls_port = 0
+        #: The ports for HTTPS and for streams; 0 if there is none.
+        self.tls_port = self.stream_port = 0
         self._client = client
         self._around = around
-        self._trace = trace
+        self.trace = trace
         self._tasks = Tasks()
         self._runner: web.AppRunner | None = None
         self._listener: tls.Listener | None = None
+        self._streams: Streams | None = None
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self, port: int) -> None:
@@ -133,12 +137,12 @@ class HttpGateway:
             GatewayError: the port cannot be had.
         """
         assert self._runner is not None and self._runner.server is not None
-        handshakes = Handshakes(certificates, self._trace)
+        handshakes = Handshakes(certificates, self.trace)
 
         async def decide(address: tuple[str, int], name: str | None) -> tls.Context | None:
             greeting = Request(method="TLS", target=name or "", scheme="https")
             exchange = self.exchange(greeting, address, self.tls_port)
-            return await self._tasks.start(handshakes.decide(exchange, name, self._client))
+            return await self.run(lambda client: handshakes.decide(exchange, name, client))
 
         listener = tls.Listener(self._runner.server, decide, handshakes.done)
         try:
@@ -146,6 +150,27 @@ class HttpGateway:
         except OSError as error:
             raise _no_port(port, error) from error
         self._listener, self.tls_port = listener, listener.port
+
+    async def start_streams(self, port: int, service: Service) -> None:
+        """Take stream connections too, after :meth:`start`; ``stream_port`` says where.
+
+        Args:
+            port: 0 for any.
+            service: where they go.
+
+        Raises:
+            GatewayError: the port cannot be had.
+        """
+        streams = Streams(self, service)
+        try:
+            await streams.start(HOST, port)
+        except OSError as error:
+            raise _no_port(port, error) from error
+        self._streams, self.stream_port = streams, streams.port
+
+    async def run(self, work: Callable[[PluginClient], Coroutine[Any, Any, T]]) -> T:
+        """Run something to its end, whatever happens to the caller, with the client of now."""
+        return await asyncio.shield(self._tasks.start(work(self._client)))
 
     async def use(self, client: PluginClient) -> None:
         """Run what comes from now on with another client, and wait for the end of what has come.
@@ -160,6 +185,9 @@ class HttpGateway:
     async def close(self) -> None:
         """Stop listening and let the requests under way end. May be called twice."""
         end = time.monotonic() + FINISH_LIMIT
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            await streams.close()
         listener, self._listener = self._listener, None
         if listener is not None:
             await listener.close()
@@ -246,7 +274,7 @@ class HttpGateway:
                         sent.set_result(prepared)
 
             await drive(exchange, phases, client.run_phase, upstream, send)
-        self._trace.exchange_done(exchange)
+        self.trace.exchange_done(exchange)
 
     async def _exchange(self, request: web.Request) -> Exchange:
         transport = request.transport
@@ -269,7 +297,7 @@ class HttpGateway:
 
     def _log(self, line: LogLine) -> None:
         _logger.debug("%s: %s", line.level, line.message)
-        self._trace.log_line(line)
+        self.trace.log_line(line)
 
     async def _call_upstream(
         self,

@@ -8,6 +8,7 @@ so that a server which counts on anything else is found out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +251,15 @@ class PluginClient:
             )
         except RPCError:
             return None
+
+    async def close_instance(self) -> None:
+        """Have the server close the plugin's instance, if there is one, as Kong does for a new
+        configuration.
+        """
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            with contextlib.suppress(RPCError):
+                await self._rpc.call("plugin.CloseInstance", instance)
 
     def close(self) -> None:
         """Hang up on the server."""

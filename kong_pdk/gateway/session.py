@@ -21,9 +21,11 @@ from typing import Any, Callable
 from ..exception import RPCError
 from . import process
 from .errors import GatewayError
+from .exchange import Service
 from .http import HOST, EchoUpstream, HttpGateway
 from .plugin import Launch, PluginInfo, parse_dump, plan
 from .rpc import PluginClient
+from .streams import EchoStream
 from .surroundings import Surroundings
 from .tls import Certificates
 from .trace import Trace
@@ -40,6 +42,8 @@ class Options:
         port: for HTTP, 0 for any.
         tls_port: for HTTPS; ``None`` for none.
         certificates: called with a private directory, for HTTPS.
+        stream_port: for stream connections; ``None`` for none.
+        stream: host and port where they go; ``None`` for a service that sends back what it gets.
         server_args: more arguments for the plugin server.
     """
 
@@ -49,6 +53,8 @@ class Options:
     port: int = 0
     tls_port: int | None = None
     certificates: Callable[[Path], Certificates] | None = None
+    stream_port: int | None = None
+    stream: tuple[str, int] | None = None
     server_args: Sequence[str] = ()
 
 
@@ -142,6 +148,8 @@ class Session:
         if options.tls_port is not None and options.certificates is not None:
             self.certificates = options.certificates(self._prefix)
             await gateway.start_tls(options.tls_port, self.certificates)
+        if options.stream_port is not None:
+            await gateway.start_streams(options.stream_port, await self._stream_service())
         await version.server.start()
         try:
             await version.client.start_instance()
@@ -213,6 +221,15 @@ class Session:
         if self._current is not None:
             await self._current.stop()
         await self._opened.aclose()
+
+    async def _stream_service(self) -> Service:
+        if self._options.stream is not None:
+            host, port = self._options.stream
+            return Service("tcp", host, port)
+        echo = EchoStream()
+        await echo.start(HOST)
+        self._opened.push_async_callback(echo.close)
+        return Service("tcp", HOST, echo.port)
 
     async def _prepare(self) -> _Version:
         """Query the plugin and check its configuration; the server is not started."""

@@ -66,7 +66,7 @@ def get_var(exchange: Exchange, name: Any) -> str | None:
 
 @pdk("kong.nginx.get_subsystem")
 def get_subsystem(exchange: Exchange) -> str:
-    return "stream" if exchange.phase == "preread" else "http"
+    return "stream" if exchange.stream or exchange.phase == "preread" else "http"
 
 
 @pdk("kong.nginx.get_statistics")
