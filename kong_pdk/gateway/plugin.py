@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import schema
+from .causes import DETAILED
 from .errors import GatewayError, ServerFailed
 
 #: The socket's name under the prefix; given to the server, so that no rule has to be guessed.
@@ -31,6 +32,12 @@ class PluginInfo:
     phases: tuple[str, ...]
     #: The whole schema as dumped; see :func:`.schema.config_fields`.
     schema: Any = field(repr=False, default=None)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The definitions of the configuration's fields, by their names."""
+        found = schema.config_fields(self.schema)
+        return {name: each[name] for each in found if isinstance(each, dict) for name in each}
 
     def config_text(self, config: Any, plugin_id: str) -> str:
         """Return the configuration as the server gets it: completed, with Kong's own keys, as JSON.
@@ -54,20 +61,32 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class Launch:
-    """The commands that make a plugin server out of a file, and where its socket will be."""
+    """The commands that make a plugin server out of a file.
+
+    Attributes:
+        start: the start command, as in kong.conf.
+        query: the query command.
+        socket: where the server will listen.
+        folder: the folder that the plugin's code is in.
+    """
 
     start: tuple[str, ...]
     query: tuple[str, ...]
     socket: Path
+    folder: Path
 
 
-def calls_starter(source: str | bytes) -> bool:
+def calls_starter(source: str | bytes, file: str = "<plugin>") -> bool:
     """Say whether a Python source calls ``start_dedicated_server``, without running it.
+
+    Args:
+        source: the source.
+        file: its name, for errors.
 
     Raises:
         SyntaxError: it is no Python.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, file)):
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else None
@@ -96,29 +115,37 @@ def directory_server() -> Path:
 def plan(
     plugin: Path, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
 ) -> Launch:
-    """Return how to run a plugin file.
+    """Return how to run a plugin.
 
-    A file that starts its own server is run as it is. Any other is put, as the only one, into a
-    directory of plugins under the prefix, and served from there.
+    A file that starts its own server is run as it is. Any other, and a package, is put, as the only
+    one, into a directory of plugins under the prefix, and served from there.
 
     Args:
-        plugin: the file.
+        plugin: the file, or the folder of a package.
         prefix: an existing directory for the socket, with a short name.
         server_args: more arguments for the server.
         python: the interpreter to run it with.
 
     Raises:
-        GatewayError: there is no such file, or it is no Python.
+        GatewayError: there is no such file or package, or it is no Python.
     """
     plugin = plugin.absolute()
-    try:
-        # As bytes, because the file itself says which encoding it has.
-        embedded = calls_starter(plugin.read_bytes())
-    except OSError as error:
-        raise GatewayError(f"cannot read the plugin {plugin}: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        raise GatewayError(f"the plugin {plugin} is no Python file: {error}") from error
-    where = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
+    embedded = False
+    if plugin.is_dir():
+        if not (plugin / "__init__.py").is_file():
+            raise GatewayError(f"the folder {plugin} is no package: it has no __init__.py")
+    else:
+        try:
+            # As bytes, because the file itself says which encoding it has.
+            embedded = calls_starter(plugin.read_bytes(), str(plugin))
+        except OSError as error:
+            raise GatewayError(f"cannot read the plugin {plugin}: {error.strerror}") from error
+        except SyntaxError as error:
+            line = f"{plugin}:{error.lineno}" if error.lineno else str(plugin)
+            raise GatewayError(f"the plugin is no Python file: {error.msg} ({line})") from error
+        except ValueError as error:
+            raise GatewayError(f"the plugin {plugin} is no Python file: {error}") from error
+    place = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
     base: tuple[str, ...]
     query: tuple[str, ...]
     if embedded:
@@ -130,7 +157,12 @@ def plan(
         (directory / plugin.name).symlink_to(plugin)
         base = (python, str(directory_server()), "-d", str(directory))
         query = (*base, "--dump-all-plugins")
-    return Launch((*base, *where, *server_args), (*query, *where), prefix / SOCKET_NAME)
+    return Launch(
+        (*base, *place, *server_args),
+        (*query, *DETAILED, *place),
+        prefix / SOCKET_NAME,
+        plugin if plugin.is_dir() else plugin.parent,
+    )
 
 
 def parse_dump(text: bytes) -> PluginInfo:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .causes import find_cause, read_output
 from .errors import ServerFailed
 from .trace import Trace
 
@@ -24,15 +25,17 @@ MAX_LINE = 1024 * 1024
 _POLL = 0.02
 
 
-async def query(command: Sequence[str], trace: Trace) -> bytes:
+async def query(command: Sequence[str], trace: Trace, folder: str = "") -> bytes:
     """Run the query command and return what it wrote to its standard output.
 
     Args:
         command: the command and its arguments.
         trace: is told the lines of its standard error.
+        folder: where the plugin lives, to find its line in a traceback.
 
     Raises:
-        ServerFailed: it cannot be run, fails or takes too long.
+        ServerFailed: it cannot be run, fails or takes too long; where the plugin has raised, the
+            text says what and where.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -51,12 +54,17 @@ async def query(command: Sequence[str], trace: Trace) -> bytes:
     finally:
         _kill_group(process.pid)
         await process.wait()
-    for line in errors.decode("utf-8", "replace").splitlines():
+    told = read_output(errors.decode("utf-8", "replace"))
+    if process.returncode != 0:
+        told.lines.extend(output.decode("utf-8", "replace").splitlines())
+    for line in told.lines:
         trace.server_line(line)
     if process.returncode != 0:
-        for line in output.decode("utf-8", "replace").splitlines():
-            trace.server_line(line)
-        raise ServerFailed(f"the query command ended with status {process.returncode}")
+        cause = find_cause(told.tracebacks, folder)
+        if cause is not None:
+            raise ServerFailed(f"the plugin cannot be loaded: {cause}")
+        last = told.lines[-1] if told.lines else "it said nothing"
+        raise ServerFailed(f"the query command ended with status {process.returncode}: {last}")
     return output
 
 

@@ -245,7 +245,8 @@ def test_an_embedded_plugin_with_a_response_phase(tmp_path: Path, scratch: Path)
     assert head.startswith(b"HTTP/1.1 201 Created\r\n") and body.endswith(b" bytes")
     said = done.stderr.decode()
     assert "phases: access, response, log" in said
-    assert "response: kong.response.exit" in said
+    assert re.search(r"\n  response  .* in the plugin\n", said)
+    assert re.search(r'kong\.response\.exit\(201, "\d+ bytes", {.*}\)  ends the request', said)
     assert "[info] logged 201" in said
 
 

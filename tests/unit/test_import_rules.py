@@ -168,8 +168,14 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    ("kong_pdk.watching", ("kong_pdk.exception",)),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
+    # What the process of a server runs.
+    (
+        "kong_pdk.testing.launcher",
+        ("kong_pdk.testing.plugins", "kong_pdk.cli", "kong_pdk._again"),
+    ),
     # The server as it is, with the simulation in Kong's place.
     (
         "kong_pdk.testing",
@@ -180,7 +186,10 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ),
     (
         "kong_pdk.commands",
-        ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
+        (
+            "kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config",
+            "kong_pdk.exception", "kong_pdk.watching",
+        ),
     ),
     (
         "kong_pdk.cli",
@@ -245,6 +254,8 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
+        ("trustme", {"kong_pdk.gateway.tls"}),
+        ("watchfiles", {"kong_pdk.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),
     ],
@@ -259,7 +270,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "pytest",
+    "setproctitle", "trustme", "watchfiles", "pytest",
 }  # fmt: skip
 
 
@@ -389,6 +400,7 @@ def test_the_annotations_of_plugins_bring_the_pdk_and_the_codec_alone() -> None:
 
 NEEDS = {
     "kong_pdk.gateway.http": "aiohttp",
+    "kong_pdk.gateway.session": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
     "kong_pdk.testing.pytest_plugin": "pytest",
