@@ -168,6 +168,20 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    # Source is read there, and nothing of the plugin's is run but by a server.
+    (
+        "kong_pdk.checking.calls",
+        ("kong_pdk.checking", "kong_pdk.pdk.functions", "kong_pdk.pdk.proxy"),
+    ),
+    (
+        "kong_pdk.checking.walker",
+        ("kong_pdk.checking", "kong_pdk.pdk", "kong_pdk.exception"),
+    ),
+    ("kong_pdk.checking.misuse", ("kong_pdk.checking", "kong_pdk.pdk.functions")),
+    ("kong_pdk.checking.values", ("kong_pdk.checking", "kong_pdk.pdk.proxy")),
+    ("kong_pdk.checking.modules", ("kong_pdk.checking", "kong_pdk.pdk.helpers")),
+    ("kong_pdk.checking.findings", ()),
+    ("kong_pdk.checking", ("kong_pdk.checking",)),
     (
         "kong_pdk.commands",
         ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
