@@ -168,6 +168,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    ("kong_pdk.kongconf", ("kong_pdk.kongconf", "kong_pdk.config", "kong_pdk.exception")),
     # Source is read there, and nothing of the plugin's is run but by a server.
     (
         "kong_pdk.checking.calls",
@@ -184,7 +185,10 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.checking", ("kong_pdk.checking",)),
     (
         "kong_pdk.commands",
-        ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
+        (
+            "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
+            "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
+        ),
     ),
     (
         "kong_pdk.cli",
@@ -250,6 +254,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("wsgiref", {"kong_pdk.metrics"}),
+        ("shtab", {"kong_pdk.commands.completion"}),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -262,7 +267,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle",
+    "setproctitle", "shtab",
 }  # fmt: skip
 
 
