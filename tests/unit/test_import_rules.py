@@ -183,6 +183,21 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.checking.modules", ("kong_pdk.checking", "kong_pdk.pdk.helpers")),
     ("kong_pdk.checking.findings", ()),
     ("kong_pdk.checking", ("kong_pdk.checking",)),
+    # In every project that uses pytest.
+    ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
+    # What the process of a server runs.
+    (
+        "kong_pdk.testing.launcher",
+        ("kong_pdk.testing.plugins", "kong_pdk.cli", "kong_pdk._again"),
+    ),
+    # The server as it is, with the simulation in Kong's place.
+    (
+        "kong_pdk.testing",
+        (
+            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
+            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+        ),
+    ),
     (
         "kong_pdk.commands",
         (
@@ -255,6 +270,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("shtab", {"kong_pdk.commands.completion"}),
+        ("pytest", {"kong_pdk.testing.pytest_plugin"}),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -267,7 +283,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "shtab",
+    "setproctitle", "shtab", "pytest",
 }  # fmt: skip
 
 
@@ -399,6 +415,7 @@ NEEDS = {
     "kong_pdk.gateway.http": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
+    "kong_pdk.testing.pytest_plugin": "pytest",
 }
 
 
