@@ -7,14 +7,14 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .. import __version__
 from ..config import DEFAULT_PREFIX
 from ..exception import ConfigError
 from ..kongconf import formats
 from ..kongconf.releases import Release, release
-from ..kongconf.settings import FOLDER_ENTRY, Server, Settings, settings
+from ..kongconf.settings import Server, settings
 from . import targets
 from .targets import EMBEDDED, FOLDER, INSTALLED, CommandError, Python, Target
 
@@ -81,81 +81,71 @@ def run(args: argparse.Namespace) -> int:
 def _text(args: argparse.Namespace) -> str:
     python = targets.python_of(args.python)
     prefix = os.path.abspath(args.prefix)
-    found = [targets.find(spec) for spec in args.plugins]
-    groups = _groups(found, python)
     flags = tuple(args.server_args)
+    found = list(dict.fromkeys(targets.find(spec) for spec in args.plugins))
     if flags:
         _check_flags(targets.base_command(found[0], python), flags)
-    if args.format != "compose":
-        servers = _servers(groups, python, flags)
-        made = settings(servers, args.kong_version, prefix)
-        return formats.conf(made) if args.format == "conf" else formats.env(made)
-    return _compose(groups, flags, args.kong_version, prefix)
+    names = {target: _names(target, python) for target in found}
+    if args.format == "compose":
+        return _compose(names, flags, args.kong_version, prefix)
+    made = settings(_servers(names, python, flags), args.kong_version, prefix)
+    return formats.conf(made) if args.format == "conf" else formats.env(made)
 
 
-def _groups(found: Sequence[Target], python: Python) -> list[tuple[Target, list[str]]]:
-    """What has a server of its own, each with the names of the plugins that are wanted of it."""
-    groups: dict[object, tuple[Target, list[str]]] = {}
-    for target in found:
-        alone = target.kind in (EMBEDDED, INSTALLED)
-        key = target if alone else target.folder
-        first, names = groups.setdefault(key, (target, []))
-        if first.kind != FOLDER and target.kind == FOLDER:
-            groups[key] = target, names
-        for name in targets.load_names(target, python):
-            if name not in names:
-                names.append(name)
-    return list(groups.values())
+def _names(target: Target, python: Python) -> list[str]:
+    """The names of a target's plugins, which they are asked for."""
+    return [str(each["Name"]) for each in targets.query(targets.query_command(target, python))]
 
 
 def _servers(
-    groups: Sequence[tuple[Target, Sequence[str]]], python: Python, flags: tuple[str, ...]
+    names: Mapping[Target, Sequence[str]], python: Python, flags: tuple[str, ...]
 ) -> list[Server]:
+    """A file that starts its own server is one; all others have one between them."""
     servers = []
-    folders = 0
-    for target, names in groups:
-        base = targets.base_command(target, python)
+    shared = [target for target in names if target.kind != EMBEDDED]
+    for target in names:
         if target.kind == EMBEDDED:
-            (name,) = names
-            servers.append(Server((name,), base, ("--dump",), None, f"{name}.socket", flags))
-            continue
-        folders += 1
-        number = "" if folders == 1 else f"_{folders}"
-        socket = f"{targets.FOLDER_STEM}{number}.socket"
-        own = ("--socket-name", socket) if number else ()
-        servers.append(
-            Server(
-                tuple(names), base, ("--dump-all-plugins",), ("--dump-plugin-info",), socket,
-                (*own, *flags), f"{FOLDER_ENTRY}{number}",
-            )
-        )  # fmt: skip
+            query = targets.query_command(target, python)
+            start = targets.base_command(target, python)
+            for name in names[target]:
+                servers.append(Server({name: query}, query, start, f"{name}.socket", flags))
+    if shared:
+        script = targets.script_of(python)
+        start = (script, *(flag for target in shared for flag in target.flags))
+        queries: dict[str, tuple[str, ...]] = {}
+        for target in shared:
+            for name in names[target]:
+                if name in queries:
+                    raise CommandError(f"two plugins are called {name!r}: {target.place} has one")
+                queries[name] = targets.query_command(target, python, name)
+        query = (*start, "--dump-all-plugins")
+        servers.append(Server(queries, query, start, targets.SERVER_SOCKET, flags))
     return servers
 
 
 def _compose(
-    groups: Sequence[tuple[Target, list[str]]], flags: tuple[str, ...], kong: Release, prefix: str
+    names: Mapping[Target, Sequence[str]], flags: tuple[str, ...], kong: Release, prefix: str
 ) -> str:
     """The same with the paths of a container, and what it must have."""
-    moved: list[tuple[Target, list[str]]] = []
-    mounts: list[formats.Mount] = []
+    moved: dict[Target, Sequence[str]] = {}
+    mounts: dict[str, formats.Mount] = {}
     packages = [f"kong-pdk>={__version__}"]
-    for target, names in groups:
+    for target, of_target in names.items():
         if target.kind == INSTALLED:
             packages.append(_distribution(target.place))
-            moved.append((target, names))
+            moved[target] = of_target
             continue
-        folder = target.folder
-        mount = next((each for each in mounts if each.source == folder), None)
-        if mount is None:
+        # The folder around it, because it may import what lies beside it.
+        folder = target.place if target.kind == FOLDER else os.path.dirname(target.place)
+        if folder not in mounts:
             number = f"-{len(mounts) + 1}" if mounts else ""
-            mount = formats.Mount(folder, f"{formats.IMAGE_PLUGINS}{number}")
-            mounts.append(mount)
-        inside = os.path.join(mount.target, os.path.relpath(target.place, folder))
-        moved.append((Target(target.kind, os.path.normpath(inside)), names))
+            mounts[folder] = formats.Mount(folder, f"{formats.IMAGE_PLUGINS}{number}")
+        inside = os.path.join(mounts[folder].target, os.path.relpath(target.place, folder))
+        moved[Target(target.kind, os.path.normpath(inside))] = of_target
     programs = f"{formats.IMAGE_PYTHON}/bin"
     python = Python(f"{programs}/python", f"{programs}/{targets.SERVER_SCRIPT}")
-    made: Settings = settings(_servers(moved, python, flags), kong, prefix)
-    return formats.compose(made, mounts, packages)
+    made = settings(_servers(moved, python, flags), kong, prefix)
+    return formats.compose(made, list(mounts.values()), list(dict.fromkeys(packages)))
 
 
 def _distribution(name: str) -> str:

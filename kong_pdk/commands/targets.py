@@ -20,8 +20,8 @@ GROUP = "kong_pdk.plugins"
 SERVER_SCRIPT = "kong-python-pluginserver"
 #: Seconds that a query may take. Kong itself would wait for ever.
 QUERY_LIMIT = 60.0
-#: The names of the directory server's sockets, but for what follows the dot.
-FOLDER_STEM = "python_pluginserver"
+#: The name of its socket.
+SERVER_SOCKET = "python_pluginserver.socket"
 
 EMBEDDED, FILE, PACKAGE, FOLDER, INSTALLED = "embedded", "file", "package", "folder", "installed"
 
@@ -45,15 +45,15 @@ class Target:
 
     @property
     def folder(self) -> str:
-        """The folder that a directory server is given to serve it."""
-        return self.place if self.kind == FOLDER else os.path.dirname(self.place)
+        """The folder that its code lies in, "" where that is not known."""
+        if self.kind == INSTALLED:
+            return ""
+        return self.place if self.kind in (FOLDER, PACKAGE) else os.path.dirname(self.place)
 
     @property
-    def name(self) -> Optional[str]:
-        """The plugin's name, where that is certain: a file may call itself something else."""
-        if self.kind in (FILE, PACKAGE):
-            return os.path.basename(self.place).split(".", 1)[0]
-        return self.place if self.kind == INSTALLED else None
+    def flags(self) -> tuple[str, str]:
+        """How the directory server is told of it."""
+        return ("-d" if self.kind == FOLDER else "--plugin"), self.place
 
 
 def find(spec: str) -> Target:
@@ -133,9 +133,7 @@ def base_command(target: Target, python: Python) -> tuple[str, ...]:
     """
     if target.kind == EMBEDDED:
         return python.path, target.place
-    if target.kind == INSTALLED:
-        return script_of(python), "--plugin", target.place
-    return script_of(python), "-d", target.folder
+    return (script_of(python), *target.flags)
 
 
 def query_command(target: Target, python: Python, name: Optional[str] = None) -> tuple[str, ...]:
@@ -143,11 +141,7 @@ def query_command(target: Target, python: Python, name: Optional[str] = None) ->
     base = base_command(target, python)
     if target.kind == EMBEDDED:
         return (*base, "--dump")
-    if name is None:
-        name = target.name
-    if name is None:
-        return (*base, "--dump-all-plugins")
-    return (*base, "--dump-plugin-info", name)
+    return (*base, "--dump-all-plugins") if name is None else (*base, "--dump-plugin-info", name)
 
 
 def query(command: Sequence[str]) -> list[dict[str, Any]]:
@@ -183,8 +177,3 @@ def query(command: Sequence[str]) -> list[dict[str, Any]]:
     if not isinstance(plugins, list) or not plugins:
         raise CommandError("the query names no plugin")
     return plugins
-
-
-def load_names(target: Target, python: Python, name: Optional[str] = None) -> list[str]:
-    """The names of a target's plugins, from the plugins themselves."""
-    return [str(plugin["Name"]) for plugin in query(query_command(target, python, name))]

@@ -21,28 +21,21 @@ class Server:
     """One process that serves plugins.
 
     Attributes:
-        plugins: the names of those that are wanted of it.
-        start: the command that starts it, with the arguments that all its commands need.
-        query_all: what a query for all its plugins adds.
-        query_one: what a query for one plugin adds, before its name; None: it has only one.
+        queries: by the names of the plugins that are wanted of it, the commands that tell Kong of
+            one of them.
+        query_all: the command that tells Kong of all.
+        start: the command that starts it, but for its flags.
         socket: the name of its socket under Kong's prefix.
         flags: more flags for the start command.
-        entry: the entry's name in kong.conf; None: the plugin's.
+        entry: the entry's name in kong.conf, where one stands for several plugins.
     """
 
-    plugins: tuple[str, ...]
-    start: tuple[str, ...]
+    queries: dict[str, tuple[str, ...]]
     query_all: tuple[str, ...]
-    query_one: Optional[tuple[str, ...]]
+    start: tuple[str, ...]
     socket: str
     flags: tuple[str, ...] = ()
-    entry: Optional[str] = None
-
-    def query(self, name: Optional[str]) -> tuple[str, ...]:
-        """The command that prints one plugin as JSON, or all."""
-        if name is None or self.query_one is None:
-            return (*self.start, *self.query_all)
-        return (*self.start, *self.query_one, name)
+    entry: str = FOLDER_ENTRY
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ def settings(servers: Sequence[Server], kong: Release, prefix: str = DEFAULT_PRE
     Raises:
         ConfigError: two plugins have one name, or a socket's path is too long.
     """
-    plugins = [name for server in servers for name in server.plugins]
+    plugins = [name for server in servers for name in server.queries]
     for name in plugins:
         if plugins.count(name) > 1:
             raise ConfigError(f"two plugins are called {name!r}: Kong knows a plugin by its name")
@@ -115,13 +108,12 @@ def settings(servers: Sequence[Server], kong: Release, prefix: str = DEFAULT_PRE
                 f"shorter prefix"
             )
         start: Optional[tuple[str, ...]] = (*server.start, *_where(prefix), *server.flags)
-        if kong.first_plugin_only or len(server.plugins) == 1:
-            for name in server.plugins:
-                entries.append(Entry(_free(name, entries), socket, start, server.query(name)))
+        if kong.first_plugin_only or len(server.queries) == 1:
+            for name, query in server.queries.items():
+                entries.append(Entry(_free(name, entries), socket, start, query))
                 start = None  # one process serves them all
         else:
-            name = _free(server.entry or FOLDER_ENTRY, entries)
-            entries.append(Entry(name, socket, start, server.query(None)))
+            entries.append(Entry(_free(server.entry, entries), socket, start, server.query_all))
     return Settings(kong, plugins, entries, prefix, _notes(servers, plugins, kong))
 
 
@@ -143,7 +135,7 @@ def _notes(servers: Sequence[Server], plugins: Sequence[str], kong: Release) -> 
     notes = []
     if kong.newer:
         notes.append(f"Kong {kong} is newer than what is known here: see that its settings are so")
-    if kong.first_plugin_only and any(len(server.plugins) > 1 for server in servers):
+    if kong.first_plugin_only and any(len(server.queries) > 1 for server in servers):
         notes.append(
             f"Kong {kong} registers one plugin of each entry, so several share a server's socket; "
             f"the first one starts it"
