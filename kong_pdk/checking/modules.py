@@ -99,7 +99,7 @@ class Modules:
 def find_class(module: Module, name: str) -> Optional[ast.ClassDef]:
     """The class of that name at a module's top level, or in an ``if`` or ``try`` there."""
     found = None
-    for node in _top_level(module.tree.body):
+    for node in top_level(module.tree.body):
         if isinstance(node, ast.ClassDef) and node.name == name:
             found = node
     return found
@@ -108,7 +108,7 @@ def find_class(module: Module, name: str) -> Optional[ast.ClassDef]:
 def find_line(module: Module, name: str) -> int:
     """The line that defines a name at a module's top level, 0 if none does."""
     line = 0
-    for node in _top_level(module.tree.body):
+    for node in top_level(module.tree.body):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             names = [node.name]
         elif isinstance(node, ast.Assign):
@@ -122,13 +122,14 @@ def find_line(module: Module, name: str) -> int:
     return line
 
 
-def _top_level(body: list[ast.stmt]) -> list[ast.stmt]:
+def top_level(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements, and those within ``if``, ``try`` and the like."""
     found: list[ast.stmt] = []
     for node in body:
         found.append(node)
         for part in ("body", "orelse", "finalbody"):
             if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found += _top_level(getattr(node, part, []))
+                found += top_level(getattr(node, part, []))
         for handler in getattr(node, "handlers", []):
-            found += _top_level(handler.body)
+            found += top_level(handler.body)
     return found

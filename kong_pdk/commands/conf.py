@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from .. import __version__
 from ..config import DEFAULT_PREFIX
 from ..exception import ConfigError
-from ..kongconf import formats
+from ..kongconf import formats, serving
 from ..kongconf.releases import Release, release
+from ..kongconf.serving import EMBEDDED, FOLDER, INSTALLED, CommandError, Python, Target
 from ..kongconf.settings import Server, settings
-from . import targets
-from .targets import EMBEDDED, FOLDER, INSTALLED, CommandError, Python, Target
 
 EPILOG = """\
 Prints settings for Kong; standard output has nothing else. Each plugin is asked for its name by the
@@ -79,12 +78,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(args: argparse.Namespace) -> str:
-    python = targets.python_of(args.python)
+    python = serving.python_of(args.python)
     prefix = os.path.abspath(args.prefix)
     flags = tuple(args.server_args)
-    found = list(dict.fromkeys(targets.find(spec) for spec in args.plugins))
+    found = list(dict.fromkeys(serving.find(spec) for spec in args.plugins))
     if flags:
-        _check_flags(targets.base_command(found[0], python), flags)
+        _check_flags(serving.base_command(found[0], python), flags)
     names = {target: _names(target, python) for target in found}
     if args.format == "compose":
         return _compose(names, flags, args.kong_version, prefix)
@@ -94,7 +93,7 @@ def _text(args: argparse.Namespace) -> str:
 
 def _names(target: Target, python: Python) -> list[str]:
     """The names of a target's plugins, which they are asked for."""
-    return [str(each["Name"]) for each in targets.query(targets.query_command(target, python))]
+    return [str(each["Name"]) for each in serving.query(serving.query_command(target, python))]
 
 
 def _servers(
@@ -105,21 +104,21 @@ def _servers(
     shared = [target for target in names if target.kind != EMBEDDED]
     for target in names:
         if target.kind == EMBEDDED:
-            query = targets.query_command(target, python)
-            start = targets.base_command(target, python)
+            query = serving.query_command(target, python)
+            start = serving.base_command(target, python)
             for name in names[target]:
                 servers.append(Server({name: query}, query, start, f"{name}.socket", flags))
     if shared:
-        script = targets.script_of(python)
+        script = serving.script_of(python)
         start = (script, *(flag for target in shared for flag in target.flags))
         queries: dict[str, tuple[str, ...]] = {}
         for target in shared:
             for name in names[target]:
                 if name in queries:
                     raise CommandError(f"two plugins are called {name!r}: {target.place} has one")
-                queries[name] = targets.query_command(target, python, name)
+                queries[name] = serving.query_command(target, python, name)
         query = (*start, "--dump-all-plugins")
-        servers.append(Server(queries, query, start, targets.SERVER_SOCKET, flags))
+        servers.append(Server(queries, query, start, serving.SERVER_SOCKET, flags))
     return servers
 
 
@@ -143,7 +142,7 @@ def _compose(
         inside = os.path.join(mounts[folder].target, os.path.relpath(target.place, folder))
         moved[Target(target.kind, os.path.normpath(inside))] = of_target
     programs = f"{formats.IMAGE_PYTHON}/bin"
-    python = Python(f"{programs}/python", f"{programs}/{targets.SERVER_SCRIPT}")
+    python = Python(f"{programs}/python", f"{programs}/{serving.SERVER_SCRIPT}")
     made = settings(_servers(moved, python, flags), kong, prefix)
     return formats.compose(made, list(mounts.values()), list(dict.fromkeys(packages)))
 
@@ -154,7 +153,7 @@ def _distribution(name: str) -> str:
 
     for each in metadata.distributions():
         for point in each.entry_points:
-            if point.group == targets.GROUP and point.name == name:
+            if point.group == serving.GROUP and point.name == name:
                 return str(each.metadata["Name"])
     return name  # it was there for the query
 
@@ -163,7 +162,7 @@ def _check_flags(base: Sequence[str], flags: Sequence[str]) -> None:
     """See that the server knows its flags, before Kong does."""
     done = subprocess.run(
         [*base, *flags, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=targets.QUERY_LIMIT, check=False, cwd="/",
+        timeout=serving.QUERY_LIMIT, check=False, cwd="/",
     )  # fmt: skip
     if done.returncode == 2:
         problem = done.stderr.strip().splitlines()[-1:] or ["wrong flags"]

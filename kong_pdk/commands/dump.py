@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from . import targets
+from ..kongconf import serving
 
 EPILOG = """\
 Runs the query as Kong does at its start, in a process of its own, and prints the JSON document that
@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
         0, or 1 if a plugin cannot be loaded.
     """
     try:
-        target = targets.find(args.plugin)
-        python = targets.python_of(args.python)
-        plugins = targets.query(targets.query_command(target, python, args.name))
+        target = serving.find(args.plugin)
+        python = serving.python_of(args.python)
+        plugins = serving.query(serving.query_command(target, python, args.name))
         if args.name is not None:
             plugins = [plugin for plugin in plugins if plugin.get("Name") == args.name]
             if not plugins:
-                raise targets.CommandError(f"there is no plugin {args.name!r} in {args.plugin}")
-    except targets.CommandError as exc:
+                raise serving.CommandError(f"there is no plugin {args.name!r} in {args.plugin}")
+    except serving.CommandError as exc:
         print(f"kong-pdk dump: {exc}", file=sys.stderr)
         return 1
     print(json.dumps(plugins, indent=2 if args.pretty else None))

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, NamedTuple, Optional
 
 from ..exception import ConfigError
@@ -28,6 +29,20 @@ EMBEDDED, FILE, PACKAGE, FOLDER, INSTALLED = "embedded", "file", "package", "fol
 
 class CommandError(ConfigError):
     """What was asked for cannot be done; the text says why, and what to do."""
+
+
+class NoPython(CommandError):
+    """A file that was to be a plugin is no Python.
+
+    Attributes:
+        path: the file.
+        line: the line, 0 if none is known.
+        problem: what is wrong.
+    """
+
+    def __init__(self, path: str, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: this is no Python: {problem}")
+        self.path, self.line, self.problem = path, line, problem
 
 
 @dataclass(frozen=True)
@@ -72,14 +87,23 @@ def find(spec: str) -> Target:
                 embedded = calls_starter(file.read())
         except OSError as exc:
             raise CommandError(f"cannot read the plugin {spec}: {exc.strerror}") from exc
-        except (SyntaxError, ValueError) as exc:
-            line = f", line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
-            text = exc.msg if isinstance(exc, SyntaxError) else exc
-            raise CommandError(f"{spec}{line}: this is no Python: {text}") from exc
+        except SyntaxError as exc:
+            raise NoPython(path, exc.lineno or 0, f"SyntaxError: {exc.msg}") from exc
+        except ValueError as exc:
+            raise NoPython(path, 0, str(exc)) from exc
         return Target(EMBEDDED if embedded else FILE, path)
     if os.sep in spec or spec.endswith(".py"):
         raise CommandError(f"there is no file or folder {spec}")
     return Target(INSTALLED, spec)
+
+
+def installed(name: str) -> Optional[metadata.EntryPoint]:
+    """The entry point of an installed plugin, if there is one of that name."""
+    for distribution in metadata.distributions():
+        for point in distribution.entry_points:
+            if point.group == GROUP and point.name == name:
+                return point
+    return None
 
 
 class Python(NamedTuple):
@@ -144,18 +168,21 @@ def query_command(target: Target, python: Python, name: Optional[str] = None) ->
     return (*base, "--dump-all-plugins") if name is None else (*base, "--dump-plugin-info", name)
 
 
-def query(command: Sequence[str]) -> list[dict[str, Any]]:
+def query(command: Sequence[str], said: Optional[list[str]] = None) -> list[dict[str, Any]]:
     """Run a query as Kong does, and return the plugins that it prints.
 
-    What it says on standard error is passed on there.
+    Args:
+        command: the query.
+        said: gets the lines of its standard error; None: they are passed on there.
 
     Raises:
         CommandError: it fails, takes too long or prints what is no such document.
     """
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=QUERY_LIMIT,
-            check=False, cwd="/",
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=None if said is None else subprocess.PIPE, timeout=QUERY_LIMIT, check=False,
+            cwd="/",
         )  # fmt: skip
     except OSError as exc:
         raise CommandError(f"cannot run {command[0]}: {exc.strerror}") from exc
@@ -164,6 +191,8 @@ def query(command: Sequence[str]) -> list[dict[str, Any]]:
             f"the plugin is not loaded after {QUERY_LIMIT:g} s: what does its module wait for at "
             f"its top level?"
         ) from None
+    if said is not None:
+        said += done.stderr.decode("utf-8", "replace").splitlines()
     if done.returncode != 0:
         raise CommandError("the plugin cannot be loaded")
     try:
