@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from ..gateway import schema
-from ..gateway.errors import SettingsError
+from ..exception import SettingsError
+from ..schema.values import complete, named, problems_of
 
 #: What texts mostly are; the first that fits is taken.
 TEXTS = (
@@ -26,12 +26,12 @@ class NoSample(Exception):
 
 
 def make(
-    fields: Any, given: Optional[Mapping[str, Any]] = None
+    record: Mapping[str, Any], given: Optional[Mapping[str, Any]] = None
 ) -> tuple[dict[str, Any], list[str]]:
     """A configuration of which all required fields have values.
 
     Args:
-        fields: of the configuration, as in the Schema.
+        record: the definition of the configuration, with ``fields`` and ``entity_checks``.
         given: values that are known.
 
     Returns:
@@ -40,29 +40,27 @@ def make(
     Raises:
         NoSample: none can be made up for a field, or the whole does not fit.
     """
+    fields, checks = record.get("fields"), record.get("entity_checks") or ()
     made: list[str] = []
     config = _record(fields, dict(given or {}), "", made)
     try:
-        schema.complete(config, fields)
+        complete(config, fields, checks)
     except SettingsError as error:
         raise NoSample(str(error)) from error
     return config, made
 
 
 def _record(fields: Any, config: dict[str, Any], path: str, made: list[str]) -> dict[str, Any]:
-    for name, definition in _named(fields):
-        missing = config.get(name) is None and definition.get("default") is None
-        if missing and definition.get("required"):
+    for name, definition in named(fields):
+        if config.get(name) is not None or definition.get("default") is not None:
+            continue
+        if definition.get("required"):
             config[name] = _value(definition, f"{path}{name}", made)
+        elif definition.get("type") == "record" and definition.get("required") is None:
+            inner = _record(definition.get("fields"), {}, f"{path}{name}.", made)
+            if inner:  # Kong makes one of its defaults, which may not be all that it needs
+                config[name] = inner
     return config
-
-
-def _named(fields: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for field in fields or ():
-        if isinstance(field, Mapping):
-            for name, definition in field.items():
-                if isinstance(definition, Mapping):
-                    yield str(name), definition
 
 
 def _value(definition: Mapping[str, Any], path: str, made: list[str]) -> Any:
@@ -77,11 +75,7 @@ def _value(definition: Mapping[str, Any], path: str, made: list[str]) -> Any:
 
 def fits(value: Any, definition: Mapping[str, Any]) -> bool:
     """Whether a field may have a value."""
-    try:
-        schema.complete({"x": value}, [{"x": definition}])
-    except SettingsError:
-        return False
-    return True
+    return not problems_of(value, definition)
 
 
 def _candidates(definition: Mapping[str, Any], path: str) -> Iterator[Any]:
