@@ -353,7 +353,8 @@ async def _follow(trace: Tracer, session: Any, args: argparse.Namespace) -> None
 
 
 def _phase_order(phase: str) -> int:
-    return PHASES.index(phase) if phase in PHASES else len(PHASES)
+    order = (*PHASES[:-1], "preread", PHASES[-1])
+    return order.index(phase) if phase in order else len(order)
 
 
 def _print_answer(status_line: str, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> None:
