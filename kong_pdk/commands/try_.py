@@ -281,6 +281,8 @@ def _options(args: argparse.Namespace) -> Any:
             trusted_ips=tuple(args.trusted_ip),
         )
 
+    around("http://127.0.0.1")  # what is wrong with the flags is said before anything is started
+
     def certificates(folder: Path) -> Certificates:
         return Certificates(folder, args.tls_cert, args.tls_key, args.tls_client_ca)
 

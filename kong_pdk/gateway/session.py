@@ -137,6 +137,8 @@ class Session:
                 cannot be had.
         """
         options = self._options
+        if options.tls_port is not None and options.certificates is not None:
+            self.certificates = options.certificates(self._prefix)
         version = self._current = await self._prepare()
         echo = EchoUpstream()
         await echo.start()
@@ -145,8 +147,7 @@ class Session:
         gateway = HttpGateway(version.client, around, self._trace)
         await gateway.start(options.port)
         self._gateway = gateway
-        if options.tls_port is not None and options.certificates is not None:
-            self.certificates = options.certificates(self._prefix)
+        if options.tls_port is not None and self.certificates is not None:
             await gateway.start_tls(options.tls_port, self.certificates)
         if options.stream_port is not None:
             await gateway.start_streams(options.stream_port, await self._stream_service())
