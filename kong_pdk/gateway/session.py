@@ -24,7 +24,7 @@ from .errors import GatewayError
 from .exchange import Service
 from .http import HOST, EchoUpstream, HttpGateway
 from .plugin import Launch, PluginInfo, parse_dump, plan
-from .rpc import PluginClient
+from .rpc import READ_LIMIT, PluginClient
 from .streams import EchoStream
 from .surroundings import Surroundings
 from .tls import Certificates
@@ -45,6 +45,7 @@ class Options:
         stream_port: for stream connections; ``None`` for none.
         stream: host and port where they go; ``None`` for a service that sends back what it gets.
         server_args: more arguments for the plugin server.
+        limit: seconds that the plugin server has for each of its replies; ``None`` for ever.
     """
 
     plugin: Path
@@ -56,6 +57,7 @@ class Options:
     stream_port: int | None = None
     stream: tuple[str, int] | None = None
     server_args: Sequence[str] = ()
+    limit: float | None = READ_LIMIT
 
 
 @dataclass
@@ -249,7 +251,7 @@ class Session:
             folder,
             launch,
             plugin,
-            PluginClient(launch.socket, plugin, config),
+            PluginClient(launch.socket, plugin, config, self._options.limit),
             process.ServerProcess(launch.start, launch.socket, self._trace),
         )
 
