@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -51,6 +52,8 @@ MODES = {
     "gevent": ("-g",),
     "multiprocessing": ("-m",),
 }
+#: Flags of a plugin server whose handlers may be stopped in a debugger.
+_PATIENT = ("--answer-timeout", "0", "--event-timeout", "86400", "--handler-timeout", "0")
 _REQUEST = re.compile(r"(?:([A-Za-z]+)\s+)?(/\S*)")
 #: Space under the prefix for the folder of one version of the plugin.
 _ROOM = "1000/"
@@ -82,6 +85,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--python-style", action="store_true",
         help="PDK calls return data and raise, in place of (data, err)",
+    )  # fmt: skip
+    add(
+        "--no-time-limits", action="store_true",
+        help="wait for a plugin that is stopped in a debugger, in place of Kong's 60 seconds",
     )  # fmt: skip
     add(
         "--server-args", metavar='"ARGS"', type=shlex.split, default=[],
@@ -281,10 +288,16 @@ def _options(args: argparse.Namespace) -> Any:
             trusted_ips=tuple(args.trusted_ip),
         )
 
+    around("http://127.0.0.1")  # what is wrong with the flags is said before anything is started
+
     def certificates(folder: Path) -> Certificates:
         return Certificates(folder, args.tls_cert, args.tls_key, args.tls_client_ca)
 
-    style = ("--no-lua-style",) if args.python_style else ()
+    flags = [*MODES[args.mode]]
+    if args.python_style:
+        flags.append("--no-lua-style")
+    if args.no_time_limits:
+        flags += _PATIENT
     return Options(
         plugin=args.plugin,
         config=args.config,
@@ -294,7 +307,8 @@ def _options(args: argparse.Namespace) -> Any:
         certificates=certificates,
         stream_port=stream_port,
         stream=args.stream or None,
-        server_args=(*MODES[args.mode], *style, *args.server_args),
+        server_args=(*flags, *args.server_args),
+        **({"limit": None} if args.no_time_limits else {}),
     )
 
 
@@ -353,16 +367,19 @@ async def _follow(trace: Tracer, session: Any, args: argparse.Namespace) -> None
 
 
 def _phase_order(phase: str) -> int:
-    return PHASES.index(phase) if phase in PHASES else len(PHASES)
+    order = (*PHASES[:-1], "preread", PHASES[-1])
+    return order.index(phase) if phase in order else len(order)
 
 
 def _print_answer(status_line: str, headers: Sequence[tuple[bytes, bytes]], content: bytes) -> None:
-    out = sys.stdout.buffer
-    out.write(status_line.encode("utf-8", "surrogateescape") + b"\r\n")
-    for name, value in headers:
-        out.write(name + b": " + value + b"\r\n")
-    out.write(b"\r\n" + content)
-    out.flush()
+    lines = [status_line.encode("utf-8", "surrogateescape")]
+    lines += [name + b": " + value for name, value in headers]
+    try:
+        sys.stdout.buffer.write(b"\r\n".join([*lines, b"", content]))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads it has had enough; Python must not find that out again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

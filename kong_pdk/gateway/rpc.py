@@ -83,13 +83,18 @@ class RpcClient:
     Args:
         socket: path of the server's Unix socket.
         on_notification: called with label and argument of each notification.
+        limit: seconds that a reply is waited for; ``None`` for ever.
     """
 
     def __init__(
-        self, socket: Path, on_notification: Callable[[str, Any], None] | None = None
+        self,
+        socket: Path,
+        on_notification: Callable[[str, Any], None] | None = None,
+        limit: float | None = READ_LIMIT,
     ) -> None:
         self._socket = socket
         self._on_notification = on_notification
+        self._limit = limit
         self._idle: list[_Connection] = []
         self._last_id = 0
 
@@ -119,11 +124,11 @@ class RpcClient:
         try:
             await connection.send([0, msgid, method, list(args)])
             sent = time.perf_counter()
-            reply = await asyncio.wait_for(self._reply(connection, msgid), READ_LIMIT)
+            reply = await asyncio.wait_for(self._reply(connection, msgid), self._limit)
             waited = time.perf_counter() - sent
         except asyncio.TimeoutError:
             connection.close()
-            raise NoAnswer(f"no data within {READ_LIMIT:g} s") from None
+            raise NoAnswer(f"no data within {self._limit:g} s") from None
         except OSError as error:
             connection.close()
             raise NoAnswer(f"no data: {error.strerror or error}") from error
@@ -180,14 +185,17 @@ class PluginClient:
         socket: path of the server's Unix socket.
         plugin: the plugin, as dumped.
         config: its configuration as the server gets it, a JSON text.
+        limit: seconds that the server has for each of its replies; ``None`` for ever.
     """
 
-    def __init__(self, socket: Path, plugin: PluginInfo, config: str) -> None:
+    def __init__(
+        self, socket: Path, plugin: PluginInfo, config: str, limit: float | None = READ_LIMIT
+    ) -> None:
         self.plugin = plugin
         #: Errors of the server, and answers that it owed, since the start.
         self.failures = 0
         self._config = config
-        self._rpc = RpcClient(socket, self._notified)
+        self._rpc = RpcClient(socket, self._notified, limit)
         self._instance: Any = None
         self._starting = asyncio.Lock()
         self._server_pid: Any = None

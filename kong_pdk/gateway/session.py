@@ -24,7 +24,7 @@ from .errors import GatewayError
 from .exchange import Service
 from .http import HOST, EchoUpstream, HttpGateway
 from .plugin import Launch, PluginInfo, parse_dump, plan
-from .rpc import PluginClient
+from .rpc import READ_LIMIT, PluginClient
 from .streams import EchoStream
 from .surroundings import Surroundings
 from .tls import Certificates
@@ -45,6 +45,7 @@ class Options:
         stream_port: for stream connections; ``None`` for none.
         stream: host and port where they go; ``None`` for a service that sends back what it gets.
         server_args: more arguments for the plugin server.
+        limit: seconds that the plugin server has for each of its replies; ``None`` for ever.
     """
 
     plugin: Path
@@ -56,6 +57,7 @@ class Options:
     stream_port: int | None = None
     stream: tuple[str, int] | None = None
     server_args: Sequence[str] = ()
+    limit: float | None = READ_LIMIT
 
 
 @dataclass
@@ -137,6 +139,8 @@ class Session:
                 cannot be had.
         """
         options = self._options
+        if options.tls_port is not None and options.certificates is not None:
+            self.certificates = options.certificates(self._prefix)
         version = self._current = await self._prepare()
         echo = EchoUpstream()
         await echo.start()
@@ -145,8 +149,7 @@ class Session:
         gateway = HttpGateway(version.client, around, self._trace)
         await gateway.start(options.port)
         self._gateway = gateway
-        if options.tls_port is not None and options.certificates is not None:
-            self.certificates = options.certificates(self._prefix)
+        if options.tls_port is not None and self.certificates is not None:
             await gateway.start_tls(options.tls_port, self.certificates)
         if options.stream_port is not None:
             await gateway.start_streams(options.stream_port, await self._stream_service())
@@ -248,7 +251,7 @@ class Session:
             folder,
             launch,
             plugin,
-            PluginClient(launch.socket, plugin, config),
+            PluginClient(launch.socket, plugin, config, self._options.limit),
             process.ServerProcess(launch.start, launch.socket, self._trace),
         )
 

@@ -77,11 +77,24 @@ class Streams:
         exchange = self._gateway.exchange(asked, (address[0], address[1]), self.port)
         exchange.stream = True
         exchange.service = replace(self._service)
+        self._name(exchange)
         try:
             await self._gateway.run(lambda client: self._drive(client, exchange, reader, writer))
         finally:
             self._open.discard(writer)
             writer.close()
+
+    def _name(self, exchange: Exchange) -> None:
+        """Make the entities those of a stream."""
+        route, service = exchange.route, exchange.service_entity
+        if route is not None:
+            http = {"http", "https"}
+            protocols = [name for name in route.get("protocols", ()) if name not in http]
+            rest = {name: value for name, value in route.items() if name != "paths"}
+            exchange.route = {**rest, "protocols": protocols or ["tcp", "tls"]}
+        if service is not None:
+            where = {"protocol": "tcp", "host": self._service.host, "port": self._service.port}
+            exchange.service_entity = {**service, **where, "path": None}
 
     async def _drive(
         self,
