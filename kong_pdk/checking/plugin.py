@@ -224,10 +224,10 @@ def _line_of(source: _Source, text: str) -> int:
     except (OSError, SyntaxError, ValueError):
         return 0
     method = re.search(r"\bPlugin\.(\w+)", text)
-    for node in ast.walk(module.tree) if method is not None else ():
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and method is not None:
-            if node.name == method.group(1):
-                return node.lineno
+    for node in ast.walk(module.tree):
+        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if is_function and method is not None and getattr(node, "name", "") == method.group(1):
+            return int(getattr(node, "lineno", 0))
     for name in ("version", "priority", "Schema", "on_error"):
         if re.search(rf"\b{name}\b", text):
             line = find_line(module, name)
