@@ -30,7 +30,7 @@ from .exception import ConfigError, KongPDKError
 
 # All else is imported where it is used: Kong waits for these commands, some of which only print.
 if TYPE_CHECKING:
-    from .runtime.plugins import Plugin
+    from .plugins import Plugin
 
 #: The sockets of the directory server, under the prefix.
 DIRECTORY_SOCKET = "python_pluginserver"
@@ -103,7 +103,7 @@ def start_dedicated_server(
         _print_version(parser, args)
 
     def load() -> dict[str, Plugin]:
-        from .runtime.plugins import plugin_of_class
+        from .plugins import plugin_of_class
 
         found = plugin_of_class(name, plugin, version, priority, schema)
         return {found.name: found}
@@ -150,7 +150,7 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
     dump = dump_one if args.dump_name is not None else _dump_all if args.dump_all else None
 
     def load() -> dict[str, Plugin]:
-        from .runtime.plugins import load_directory
+        from .plugins import load_directory
 
         plugins = load_directory(args.directory)
         if not plugins:

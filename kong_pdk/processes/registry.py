@@ -13,8 +13,8 @@ from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
 from ..config import ServerConfig
 from ..exception import RPCError, UnknownInstance
+from ..plugins.definition import Plugin
 from ..runtime.instances import Instance, Instances, new_ids
-from ..runtime.plugins import Plugin
 
 logger = logging.getLogger("kong_pdk.server")
 

@@ -19,8 +19,8 @@ from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
 from ..modes import load_mode
 from ..modes.base import BaseMode
+from ..plugins.definition import Plugin
 from ..runtime.events import new_events
-from ..runtime.plugins import Plugin
 from ..runtime.service import Service
 from ..runtime.tally import Table
 from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent

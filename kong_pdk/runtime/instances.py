@@ -18,9 +18,9 @@ from .. import _wire
 from .._codec import BaseInstance
 from ..config import ServerConfig
 from ..exception import RPCError, TooManyStarts, UnknownInstance
+from ..plugins.definition import Plugin
 from ..refusals import is_closed_id
 from .closing import Closer
-from .plugins import Plugin
 
 logger = logging.getLogger("kong_pdk.server")
 

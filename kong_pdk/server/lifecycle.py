@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from .._codec import is_compiled
 from ..config import ServerConfig
 from ..modes import load_mode
-from ..runtime.plugins import Plugin
+from ..plugins.definition import Plugin
 from ..runtime.service import Service
 from .loop import Loop
 

@@ -79,11 +79,17 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.exception",
         ),
     ),
+    # What a plugin is and where it comes from; nothing that serves one.
+    (
+        "kong_pdk.plugins",
+        ("kong_pdk.plugins", "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception"),
+    ),
     (
         "kong_pdk.runtime",
         (
-            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
-            "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
+            "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire",
+            "kong_pdk.exception", "kong_pdk.refusals",
         ),
     ),
     # Served by what runs plugins and by the parent alike: neither is known here.
@@ -97,8 +103,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.server.lifecycle",
         (
-            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk.metrics",
+            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.plugins.definition",
+            "kong_pdk.modes", "kong_pdk.config", "kong_pdk._codec", "kong_pdk.metrics",
         ),
     ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
@@ -157,8 +163,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.processes",
         (
-            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes",
-            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
+            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime",
+            "kong_pdk.plugins.definition", "kong_pdk.modes", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
             "kong_pdk.exception",
         ),
     ),
@@ -175,7 +182,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.cli",
         (
-            "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
+            "kong_pdk.server.lifecycle", "kong_pdk.plugins", "kong_pdk.config",
             "kong_pdk.logs", "kong_pdk._again",
             "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
             "kong_pdk.processes",

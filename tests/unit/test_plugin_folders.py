@@ -13,7 +13,7 @@ from typing import Callable
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.runtime.plugins import (
+from kong_pdk.plugins import (
     load_directory,
     load_file,
 )
