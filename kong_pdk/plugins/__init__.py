@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from .definition import Plugin, define_plugin, plugin_of_class
-from .loading import load_directory, load_file
+from .definition import Plugin, define_plugin
+from .loading import load, load_directory, load_file, load_path, plugin_of_class
 
-__all__ = ["Plugin", "define_plugin", "load_directory", "load_file", "plugin_of_class"]
+__all__ = [
+    "Plugin",
+    "define_plugin",
+    "load",
+    "load_directory",
+    "load_file",
+    "load_path",
+    "plugin_of_class",
+]

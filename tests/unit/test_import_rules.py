@@ -107,6 +107,13 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.modes", "kong_pdk.config", "kong_pdk._codec", "kong_pdk.metrics",
         ),
     ),
+    (
+        "kong_pdk.server.reloading",
+        (
+            "kong_pdk.server.loop", "kong_pdk.plugins", "kong_pdk.runtime", "kong_pdk.modes.base",
+            "kong_pdk.config", "kong_pdk.exception",
+        ),
+    ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
     (
         "kong_pdk.server",
@@ -242,6 +249,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
+        ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
     ],
 )
@@ -255,7 +263,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle",
+    "setproctitle", "watchfiles",
 }  # fmt: skip
 
 
@@ -282,7 +290,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver",
+    "prometheus_client", "wsgiref", "socketserver", "watchfiles",
 )  # fmt: skip
 
 
