@@ -199,6 +199,12 @@ def _load(
     if last:
         text = re.sub(r"^[\w.-]+: (?=/|plugin)", "", last)  # the name of the command
         text = re.sub(rf"^{re.escape(target.place)}[^\s]*: ", "", text)
+    problems = re.split(r"; (?=Schema: )", text)
+    if problems[0].startswith("Schema: "):
+        for problem in problems:
+            found = re.match(r"Schema: field '([^']+)'", problem)
+            _add_schema_problem(report, ERROR, problem, found.group(1) if found else "", source)
+        return None
     path, line = _locate(said, target.folder)
     if not path and source is not None:
         path, line = source.path, _line_of(source, text)
@@ -307,9 +313,15 @@ def _check_schema(report: Report, options: Options, source: Optional[_Source]) -
     found = language.check_fields(record.get("fields"), record.get("entity_checks"), kong)
     for problem in found:
         level = ERROR if problem.level == language.ERROR else WARNING
-        line = _line_of_field(source, problem.path) if source is not None else 0
-        path = source.path if source is not None and line else report.place
-        report.add(level, "schema", str(problem), path, line)
+        _add_schema_problem(report, level, str(problem), problem.path, source)
+
+
+def _add_schema_problem(
+    report: Report, level: str, text: str, field: str, source: Optional[_Source]
+) -> None:
+    line = _line_of_field(source, field) if source is not None else 0
+    path = source.path if source is not None and line else report.place
+    report.add(level, "schema", text, path, line)
 
 
 def _line_of_field(source: _Source, path: str) -> int:
