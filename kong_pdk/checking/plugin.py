@@ -199,6 +199,12 @@ def _load(
     if last:
         text = re.sub(r"^[\w.-]+: (?=/|plugin)", "", last)  # the name of the command
         text = re.sub(rf"^{re.escape(target.place)}[^\s]*: ", "", text)
+    problems = re.split(r"; (?=Schema: )", text)
+    if problems[0].startswith("Schema: "):
+        for problem in problems:
+            found = re.match(r"Schema: field '([^']+)'", problem)
+            _add_schema_problem(report, ERROR, problem, found.group(1) if found else "", source)
+        return None
     path, line = _locate(said, target.folder)
     if not path and source is not None:
         path, line = source.path, _line_of(source, text)
@@ -224,10 +230,10 @@ def _line_of(source: _Source, text: str) -> int:
     except (OSError, SyntaxError, ValueError):
         return 0
     method = re.search(r"\bPlugin\.(\w+)", text)
-    for node in ast.walk(module.tree) if method is not None else ():
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and method is not None:
-            if node.name == method.group(1):
-                return node.lineno
+    for node in ast.walk(module.tree):
+        is_function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        if is_function and method is not None and getattr(node, "name", "") == method.group(1):
+            return int(getattr(node, "lineno", 0))
     for name in ("version", "priority", "Schema", "on_error"):
         if re.search(rf"\b{name}\b", text):
             line = find_line(module, name)
@@ -307,9 +313,15 @@ def _check_schema(report: Report, options: Options, source: Optional[_Source]) -
     found = language.check_fields(record.get("fields"), record.get("entity_checks"), kong)
     for problem in found:
         level = ERROR if problem.level == language.ERROR else WARNING
-        line = _line_of_field(source, problem.path) if source is not None else 0
-        path = source.path if source is not None and line else report.place
-        report.add(level, "schema", str(problem), path, line)
+        _add_schema_problem(report, level, str(problem), problem.path, source)
+
+
+def _add_schema_problem(
+    report: Report, level: str, text: str, field: str, source: Optional[_Source]
+) -> None:
+    line = _line_of_field(source, field) if source is not None else 0
+    path = source.path if source is not None and line else report.place
+    report.add(level, "schema", text, path, line)
 
 
 def _line_of_field(source: _Source, path: str) -> int:
