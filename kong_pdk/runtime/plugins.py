@@ -72,15 +72,6 @@ class Plugin:
     configure: Callable[[Any], Any] = copy.deepcopy
     entity_checks: list[dict[str, Any]] = field(default_factory=list)
 
-    def make(self, config: Any) -> Any:
-        """Make the author's object for a configuration, which stays as it is.
-
-        Raises:
-            SettingsError: the configuration does not fit the class that the author asks for.
-            Exception: whatever the author's ``__init__`` raises.
-        """
-        return self.factory(self.configure(config))
-
     def describe(self) -> dict[str, Any]:
         """What Kong's query command wants to know of the plugin."""
         record: dict[str, Any] = {"type": "record", "fields": self.schema}
