@@ -168,10 +168,12 @@ def check(target: Target, options: Options) -> Report:
     if report.info is not None:
         _check_name(report, options)
         _check_schema(report, options, source)
+    lua_style = options.lua_style
     if source is not None:
-        _check_calls(report, options, source)
+        lua_style = _check_calls(report, options, source)
     if report.info is not None and options.run:
-        _run(target, options, report)
+        flags = ("--no-lua-style",) if lua_style is False else ()
+        _run(target, options, report, flags)
     report.findings = in_order(report.findings)
     return report
 
@@ -364,17 +366,19 @@ def _annotated(place: ast.AST, name: str) -> Iterator[ast.AST]:
 # --- its calls, and a run -------------------------------------------------------------------------
 
 
-def _check_calls(report: Report, options: Options, source: _Source) -> None:
+def _check_calls(report: Report, options: Options, source: _Source) -> Optional[bool]:
+    """Look at the PDK calls; returns whether they are in Lua style, None if nothing tells."""
     phases = report.info.phases if report.info is not None else smoke.ORDER
     kong = options.kong.version if options.kong is not None else None
     try:
         analysis = Analysis(source.path, source.name, phases, options.lua_style, kong)
     except (OSError, SyntaxError, ValueError):
-        return  # it cannot be loaded either, and that is told
+        return options.lua_style  # it cannot be loaded either, and that is told
     report.findings += analysis.run()
+    return analysis.lua_style
 
 
-def _run(target: Target, options: Options, report: Report) -> None:
+def _run(target: Target, options: Options, report: Report, flags: tuple[str, ...]) -> None:
     info = report.info
     assert info is not None
     record = config_record(info.schema)
@@ -390,7 +394,7 @@ def _run(target: Target, options: Options, report: Report) -> None:
     if made:
         hint = f" (with made-up values for {', '.join(made)}: give real ones with --config)"
     level = WARNING if made else ERROR
-    start = (*base_command(target, options.python), *options.server_flags)
+    start = (*base_command(target, options.python), *flags, *options.server_flags)
     try:
         outcome = smoke.run(start, info, config, target.folder)
     except GatewayError as exc:

@@ -33,7 +33,7 @@ SOCKET = "check.sock"
 ORDER = ("certificate", "rewrite", "access", "preread", "response", "log")
 
 _RAISED = re.compile(r"plugin \S+: (\w+) raised (.*) \(instance \d+, event \d+\)")
-_NO_INSTANCE = "the plugin's instance cannot be started: "
+_OF_HANDLER = re.compile(r"\w+ failed, the request is refused: |plugin \S+: \w+ raised ")
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
 _PLUGIN_ID = "2f2f8f4e-0000-4000-8000-000000000001"
 _BODY = b'{"message": "hello"}'
@@ -189,7 +189,7 @@ async def _take(
 
 def _is_of_handler(message: str) -> bool:
     """Whether a line of Kong's log is about what the server's log tells in full."""
-    return " failed, the request is refused: " in message or " raised " in message.split(": ")[1:2]
+    return _OF_HANDLER.match(message) is not None
 
 
 def _exchange(stream: bool = False, tls: bool = False) -> Exchange:
@@ -229,6 +229,9 @@ def _raised(lines: Sequence[str], folder: str) -> list[Failure]:
             if ours and os.path.isfile(path):
                 failures[-1].path, failures[-1].line = path, int(frame.group(2))
         elif line[:1].isdigit():  # a line of the log, with its time
+            inside = False
+        elif inside and line.partition(":")[0].rpartition(".")[2] == failures[-1].text:
+            failures[-1].text = line  # what was raised, with its text
             inside = False
     return failures
 

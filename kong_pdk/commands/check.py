@@ -76,8 +76,6 @@ def run(args: argparse.Namespace) -> int:
         python=serving.python_of(None), config=args.config, kong=args.kong_version,
         lua_style=args.lua_style, run=args.run_it, server_flags=tuple(args.server_args),
     )  # fmt: skip
-    if args.lua_style is False:
-        options.server_flags = ("--no-lua-style", *options.server_flags)
     reports: list[Report] = []
     try:
         for spec in args.plugins:
@@ -131,7 +129,13 @@ def describe(report: Report) -> Iterator[str]:
         config = json.dumps(report.config)
         yield f"  run with {config if len(config) < 200 else config[:197] + '...'}"
         if outcome.status is not None:
-            ended = f", by the plugin in {outcome.ended}" if outcome.ended else ""
+            failed = outcome.ended in [failure.phase for failure in outcome.failures]
+            by = (
+                f"refused, {outcome.ended} failed"
+                if failed
+                else f"by the plugin in {outcome.ended}"
+            )
+            ended = f", {by}" if outcome.ended else ""
             yield f"  GET / -> {outcome.status}{ended}"
         for phase in ORDER:
             if phase in outcome.calls:

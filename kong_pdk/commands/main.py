@@ -14,7 +14,7 @@ from .. import __version__
 #: Subcommands: name, module beside this one, one line for the overview. A module has ``EPILOG``,
 #: ``configure(parser)``, which adds its arguments, and ``run(args)``, which returns the status.
 COMMANDS = (
-    # ("new", "new", "write a plugin with a test, ready to run"),
+    ("new", "new", "write a plugin with a test, ready to run"),
     ("check", "check", "look at a plugin as Kong would, and run it once"),
     ("try", "try_", "run a plugin behind a small gateway on this machine"),
     ("conf", "conf", "print the settings that make Kong run plugins"),

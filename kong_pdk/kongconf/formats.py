@@ -108,16 +108,18 @@ def compose(
 
 def dockerfile(kong: Release, packages: Sequence[str]) -> list[str]:
     """The lines of a Dockerfile: Kong's image, and Python packages in a venv of their own."""
-    system, python = kong.image_packages
-    install = " ".join(shlex.quote(each) for each in packages)
+    python = kong.image_python
+    compiler = f"gcc libc6-dev {python}-dev"
+    install = " ".join(shlex.quote(each) for each in packages).replace("$", "$$")
     return [
         f"FROM {kong.image_tag}",
         "USER root",
         "RUN apt-get update \\",
-        f" && apt-get install -y --no-install-recommends {system} \\",
-        " && rm -rf /var/lib/apt/lists/* \\",
+        f" && apt-get install -y --no-install-recommends {python} {python}-venv {compiler} \\",
         f" && {python} -m venv {IMAGE_PYTHON} \\",
-        f" && {IMAGE_PYTHON}/bin/pip install --no-cache-dir {install}".replace("$", "$$"),
+        f" && {IMAGE_PYTHON}/bin/pip install --no-cache-dir {install} \\",
+        f" && apt-get purge -y --auto-remove {compiler} \\",
+        " && rm -rf /var/lib/apt/lists/*",
         "USER kong",
     ]
 

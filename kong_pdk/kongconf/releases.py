@@ -68,11 +68,9 @@ class Release:
         return f"kong:{self}" if self.version < (3, 10) else f"kong/kong-gateway:{self}"
 
     @property
-    def image_packages(self) -> tuple[str, str]:
-        """What to install into the image (Ubuntu) for a venv, and the Python to make it with."""
-        if self.version in ((3, 0), (3, 1)):  # of Ubuntu 20.04, whose own is Python 3.8
-            return "python3.9-venv", "python3.9"
-        return "python3-venv", "python3"
+    def image_python(self) -> str:
+        """The Python of the image's Ubuntu: that of 20.04 is too old, but it has another one."""
+        return "python3.9" if self.version in ((3, 0), (3, 1)) else "python3"
 
     @property
     def image_tag(self) -> str:
