@@ -12,6 +12,7 @@ In what is printed ``...`` stands for anything, and times, ports and process ids
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -24,8 +25,9 @@ from pathlib import Path
 
 import pages
 import pytest
+from kongwire import Kong
 from pages import Block
-from servers import clean_environment, wait_until
+from servers import accepts, clean_environment, short_directory, wait_until
 
 TUTORIAL = pages.ROOT / "docs/tutorial.md"
 LANGUAGES = ("sh", "text", "python", "toml", "ini", "json")
@@ -34,6 +36,8 @@ LANGUAGES = ("sh", "text", "python", "toml", "ini", "json")
 VARIABLE = [
     (re.compile(r"\b\d+(\.\d+)? ?(ms|s|seconds)\b"), "SOME TIME"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:PORT"),
+    (re.compile(r"/\S+/bin/python[\d.]*"), "PYTHON"),
+    (re.compile(r"/\S+/greeter/"), "/PATH/greeter/"),
     (re.compile(r"\b(pid|PID) \d+"), "PID"),
     (re.compile(r"={3,}"), "==="),
     (re.compile(r"\s+$", re.MULTILINE), ""),
@@ -154,6 +158,34 @@ def _free_port() -> int:
         return port
 
 
+def as_kong(reader: Reader) -> None:
+    """Do what Kong does with the lines of kong.conf that the tutorial ends with."""
+    with short_directory() as prefix:
+        done = subprocess.run(
+            ["kong-pdk", "conf", "greeter.py", "--kong-prefix", str(prefix)],
+            stdout=subprocess.PIPE, text=True, check=True, timeout=60,
+            cwd=reader.folder, env=reader.environment,
+        )  # fmt: skip
+        lines = (line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)
+        conf = {name.replace("pluginserver_greeter_", ""): value for name, value in lines}
+        # Kong hands on no environment; the tests want warnings to be errors, and nothing else.
+        bare = {"PYTHONWARNINGS": "error"}
+        told = subprocess.check_output(["/bin/sh", "-c", conf["query_cmd"]], env=bare, timeout=60)
+        assert [plugin["Name"] for plugin in json.loads(told)] == ["greeter"]
+        server = subprocess.Popen(
+            ["/bin/sh", "-c", f"exec {conf['start_cmd']}"], env=bare, stderr=subprocess.DEVNULL
+        )
+        try:
+            wait_until(lambda: accepts(conf["socket"]), "the server to listen")
+            with Kong(conf["socket"]) as kong:
+                instance = kong.start_instance("greeter", {"message": "hi", "blocked": []})
+                run = kong.run_event(instance, answers={"kong.request.get_header": "Ann"})
+            assert run.headers == {"x-greeting": "hi, Ann"}
+        finally:
+            server.terminate()
+            assert server.wait(60) == 0
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tutorial uses curl")
 def test_the_tutorial(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
@@ -161,5 +193,6 @@ def test_the_tutorial(tmp_path: Path) -> None:
         for block in pages.blocks(TUTORIAL):
             if block.language in LANGUAGES:
                 reader.follow(block)
+        as_kong(reader)
     finally:
         reader.stop()
