@@ -59,6 +59,37 @@ class Engine(Protocol):
         """Give up what it holds."""
 
 
+class Send(Protocol):
+    """:meth:`Gateway.request` with its method given."""
+
+    def __call__(
+        self,
+        target: str = "/",
+        *,
+        headers: HeadersLike = None,
+        body: Body = None,
+        json: Any = None,
+        form: Any = None,
+        http_version: float = 1.1,
+        client_ip: Optional[str] = None,
+        phase: Union[str, Iterable[str], None] = None,
+    ) -> Result:
+        """Take a request through its life."""
+        ...
+
+
+class _Method:
+    """An attribute of a gateway: its ``request`` with a method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+    def __get__(self, gateway: Optional[Gateway], owner: Any = None) -> Send:
+        if gateway is None:  # documentation looks at the class
+            return functools.partial(Gateway.request, method=self.method)
+        return functools.partial(gateway.request, self.method)
+
+
 class Gateway:
     """A Kong with one plugin, for tests.
 
@@ -262,33 +293,14 @@ class Gateway:
         )  # fmt: skip
         return self._run(request, phases, client_ip, request.scheme == "https", port)
 
-    def get(self, target: str = "/", **options: Any) -> Result:
-        """Take a GET request through its life; see :meth:`request`."""
-        return self.request("GET", target, **options)
-
-    def head(self, target: str = "/", **options: Any) -> Result:
-        """Take a HEAD request through its life; see :meth:`request`."""
-        return self.request("HEAD", target, **options)
-
-    def options(self, target: str = "/", **options: Any) -> Result:
-        """Take an OPTIONS request through its life; see :meth:`request`."""
-        return self.request("OPTIONS", target, **options)
-
-    def post(self, target: str = "/", **options: Any) -> Result:
-        """Take a POST request through its life; see :meth:`request`."""
-        return self.request("POST", target, **options)
-
-    def put(self, target: str = "/", **options: Any) -> Result:
-        """Take a PUT request through its life; see :meth:`request`."""
-        return self.request("PUT", target, **options)
-
-    def patch(self, target: str = "/", **options: Any) -> Result:
-        """Take a PATCH request through its life; see :meth:`request`."""
-        return self.request("PATCH", target, **options)
-
-    def delete(self, target: str = "/", **options: Any) -> Result:
-        """Take a DELETE request through its life; see :meth:`request`."""
-        return self.request("DELETE", target, **options)
+    #: Take a request of that method through its life; see :meth:`request`.
+    get = _Method("GET")
+    head = _Method("HEAD")
+    options = _Method("OPTIONS")
+    post = _Method("POST")
+    put = _Method("PUT")
+    patch = _Method("PATCH")
+    delete = _Method("DELETE")
 
     def run(
         self,

@@ -97,6 +97,7 @@ class _Servers:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._thread: Optional[threading.Thread] = None
         self._servers: dict[Any, _Server] = {}
+        self._starting: Optional[asyncio.Lock] = None
         self._pid = os.getpid()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -114,6 +115,7 @@ class _Servers:
         if self._loop is None or self._pid != os.getpid():
             self._pid = os.getpid()
             self._servers = {}  # after a fork they are the parent's
+            self._starting = None
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="kong-pdk-testing", daemon=True
@@ -130,14 +132,17 @@ class _Servers:
         return self.run(self._take(key, settings, flags))
 
     async def _take(self, key: Any, settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
-        server = self._servers.pop(key, None)
-        if server is not None and server.process.pid is None:
-            await server.stop()
-            server = None
-        if server is None:
-            server = await _start(settings, flags)
-        self._servers[key] = server  # the latest used is the last
-        server.users += 1
+        if self._starting is None:
+            self._starting = asyncio.Lock()  # made in the loop that uses it
+        async with self._starting:  # two gateways may ask for the same one
+            server = self._servers.pop(key, None)
+            if server is not None and server.process.pid is None:
+                await server.stop()
+                server = None
+            if server is None:
+                server = await _start(settings, flags)
+            self._servers[key] = server  # the latest used is the last
+            server.users += 1
         return server
 
     def has(self, server: _Server) -> bool:

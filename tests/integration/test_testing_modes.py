@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,21 @@ def test_servers_are_shared_between_tests() -> None:
         with make("threads") as gateway:
             pids.add(gateway.get(headers={"X-Key": "k"}).shared["pid"])
     assert len(pids) == 1
+
+
+def test_gateways_in_several_threads() -> None:
+    """They share one server, also if none is there yet; and so do their requests."""
+
+    def work(number: int) -> tuple[Any, Any]:
+        with make("threads", on_error="open", python_style=False) as gateway:
+            result = gateway.get(headers={"X-Key": f"k{number}"})
+            assert result.service_request is not None
+            return result.shared["pid"], result.service_request.headers["x-key-was"]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, range(24)))
+    assert len({pid for pid, _ in found}) == 1
+    assert [key for _, key in found] == [f"k{number}" for number in range(24)]
 
 
 def test_a_server_gets_the_environment_of_its_test(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ from types import ModuleType
 from typing import Any, Callable
 
 import pytest
+from pdkcalls import right_arguments
 
+from kong_pdk._wire import TERMINAL
 from kong_pdk.exception import PluginError
+from kong_pdk.gateway import TABLE
 from kong_pdk.gateway.errors import SettingsError
 from kong_pdk.testing import Gateway
 
@@ -267,6 +270,49 @@ def test_fakes_that_make_no_sense(
 ) -> None:
     with pytest.raises(error, match=text):
         Gateway(plugin(access=lambda kong: None)).fake(function, **options)
+
+
+def test_an_end_of_the_test_goes_through_the_handler() -> None:
+    """Ctrl-C, or pytest's time-out, is no failure of the plugin."""
+    ends: list[BaseException] = [KeyboardInterrupt(), pytest.exit.Exception("enough")]
+
+    def access(kong: Any) -> None:
+        raise ends[0]
+
+    gateway = Gateway(plugin(access=access))
+    for end in tuple(ends):
+        with pytest.raises(type(end)):
+            gateway.get()
+        ends.pop(0)
+    ends.append(SystemExit(3))
+    assert gateway.get().failures == [("access", "SystemExit: 3")]
+
+
+@pytest.mark.parametrize("spec", [TABLE[name].spec for name in TABLE], ids=lambda spec: spec.name)
+def test_every_function_answers(spec: Any) -> None:
+    """In each phase that the server lets it be called in, with arguments that are right."""
+    for phase in spec.phases:
+        args = ["x"] if spec.variadic else right_arguments(spec)
+
+        def handler(kong: Any, args: Any = args) -> None:
+            target = kong
+            for part in spec.name.split(".")[1:]:
+                target = getattr(target, part)
+            target(*args)
+
+        # A response phase makes Kong keep the service's answer, which some ask for in the log.
+        handlers = {"response": lambda kong: None, phase: handler}
+        gateway = Gateway(
+            plugin(**handlers),
+            python_style=True,
+            tls=phase == "certificate",
+            route={"protocols": ["http"]},
+        )
+        result = gateway.run(phase)
+        assert result.functions[:1] == [spec.name]
+        assert result.failures == []
+        assert result.exchange.aborted is None, result
+        assert (result.ended is not None) == (spec.name in TERMINAL)
 
 
 # --- what is tested -------------------------------------------------------------------------------
