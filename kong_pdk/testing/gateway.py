@@ -256,7 +256,7 @@ class Gateway:
             BaseException: what ``upstream`` or the function of a fake has raised.
         """
         phases = self._phases(phase, PHASES)
-        tls = self.tls or self.client_certificate is not None or phases == ("certificate",)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
         request, port = make_request(
             method, target, headers, body, json, form, http_version, tls
         )  # fmt: skip
@@ -328,7 +328,7 @@ class Gateway:
             ValueError: the plugin has no such phase.
         """
         phases = self._phases(phase, STREAM_PHASES)
-        tls = self.tls or self.client_certificate is not None or phases == ("certificate",)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
         return self._run(None, phases, client_ip, tls, 8443 if tls else 8000)
 
     def _phases(
@@ -464,6 +464,11 @@ def _variables(given: Optional[Mapping[str, object]], tls: bool) -> dict[str, st
             raise TypeError(f"nginx variable {name!r} must be a str, got {value!r}")
         result[name] = str(value)
     return result
+
+
+def _asks_for_tls(given: object, phases: Sequence[str]) -> bool:
+    """Whether the test asks for a phase that there is with TLS only."""
+    return given is not None and "certificate" in phases
 
 
 @functools.lru_cache(256)
