@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 
 from ..exception import PluginError
 from ..gateway.plugin import calls_starter
-from ..runtime.plugins import Plugin, define_plugin, load_file
+from ..plugins import Plugin, define_plugin, load_file
 
 #: A plugin as a test names it: its class, its module, its file or folder, or the name of one that
 #: is installed.

@@ -79,11 +79,17 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.exception",
         ),
     ),
+    # What a plugin is and where it comes from; nothing that serves one.
+    (
+        "kong_pdk.plugins",
+        ("kong_pdk.plugins", "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception"),
+    ),
     (
         "kong_pdk.runtime",
         (
-            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
-            "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
+            "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire",
+            "kong_pdk.exception", "kong_pdk.refusals",
         ),
     ),
     # Served by what runs plugins and by the parent alike: neither is known here.
@@ -97,8 +103,15 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.server.lifecycle",
         (
-            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk.metrics",
+            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.plugins.definition",
+            "kong_pdk.modes", "kong_pdk.config", "kong_pdk._codec", "kong_pdk.metrics",
+        ),
+    ),
+    (
+        "kong_pdk.server.reloading",
+        (
+            "kong_pdk.server.loop", "kong_pdk.plugins", "kong_pdk.runtime", "kong_pdk.modes.base",
+            "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
@@ -157,8 +170,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.processes",
         (
-            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes",
-            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
+            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime",
+            "kong_pdk.plugins.definition", "kong_pdk.modes", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
             "kong_pdk.exception",
         ),
     ),
@@ -168,7 +182,6 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
-    ("kong_pdk.watching", ("kong_pdk.exception",)),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
     # What the process of a server runs.
@@ -181,20 +194,21 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.testing",
         (
             "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
-            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+            "kong_pdk.plugins", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec",
+            "kong_pdk._wire",
         ),
     ),
     (
         "kong_pdk.commands",
         (
             "kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config",
-            "kong_pdk.exception", "kong_pdk.watching",
+            "kong_pdk.exception", "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
         "kong_pdk.cli",
         (
-            "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
+            "kong_pdk.server.lifecycle", "kong_pdk.plugins", "kong_pdk.config",
             "kong_pdk.logs", "kong_pdk._again",
             "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
             "kong_pdk.processes",
@@ -255,7 +269,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("trustme", {"kong_pdk.gateway.tls"}),
-        ("watchfiles", {"kong_pdk.watching"}),
+        ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),
     ],
@@ -297,7 +311,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver",
+    "prometheus_client", "wsgiref", "socketserver", "watchfiles",
 )  # fmt: skip
 
 
