@@ -21,9 +21,9 @@ def find_cause(lines: Sequence[str], command: str, folder: str) -> str | None:
             is none the last of all.
 
     Returns:
-        The last exception of its tracebacks with the author's line,
-        ``"NameError: name 'x' is not defined (/path/plugin.py, line 3)"``, or what it has said itself
-        at its end; ``None`` if it has said nothing of the kind.
+        The last exception of its tracebacks with the author's line, such as ``"NameError: name 'x'
+        is not defined (/path/plugin.py, line 3)"``, or what it has said itself at its end; ``None``
+        if it has said nothing of the kind.
     """
     found = None
     for text, frames in _exceptions(lines):
