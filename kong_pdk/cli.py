@@ -125,33 +125,7 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
         SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error, 2 for
             wrong flags.
     """
-    parser = _parser(
-        "Kong plugin server for Python plugins: those of a folder, and installed ones."
-    )
-    parser.add_argument(
-        "-d", "--plugins-directory", "-plugins-directory", metavar="DIR", dest="directories",
-        action="append", default=[],
-        help="a folder of plugins, each a file or a package; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--plugin", metavar="PLUGIN", dest="plugins", action="append", default=[],
-        help="one plugin: the name under which it is installed, its file, or its folder if that is "
-        "a package; may be repeated",
-    )  # fmt: skip
-    parser.add_argument(
-        "--installed", action="store_true",
-        help="every plugin that is installed in this Python, by its entry point in the group "
-        "kong_pdk.plugins",
-    )  # fmt: skip
-    dumps = parser.add_mutually_exclusive_group()
-    dumps.add_argument(
-        "--dump-plugin-info", "-dump-plugin-info", metavar="NAME", dest="dump_name",
-        help="print that plugin as JSON for Kong and exit (Kong 3.9 takes one per query)",
-    )  # fmt: skip
-    dumps.add_argument(
-        "--dump-all-plugins", "-dump-all-plugins", action="store_true", dest="dump_all",
-        help="print all plugins as JSON for Kong and exit",
-    )  # fmt: skip
+    parser = directory_parser()
     args = parser.parse_args(argv)
     if args.version:
         _print_version(parser, args)
@@ -179,12 +153,48 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
     _main(args, load, dump, stem=DIRECTORY_SOCKET)
 
 
+def directory_parser(prog: Optional[str] = None) -> argparse.ArgumentParser:
+    """Return the parser of kong-python-pluginserver.
+
+    Args:
+        prog: its name; None for that of the process.
+    """
+    parser = _parser(
+        "Kong plugin server for Python plugins: those of a folder, and installed ones.", prog
+    )
+    parser.add_argument(
+        "-d", "--plugins-directory", "-plugins-directory", metavar="DIR", dest="directories",
+        action="append", default=[],
+        help="a folder of plugins, each a file or a package; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plugin", metavar="PLUGIN", dest="plugins", action="append", default=[],
+        help="one plugin: the name under which it is installed, its file, or its folder if that is "
+        "a package; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--installed", action="store_true",
+        help="every plugin that is installed in this Python, by its entry point in the group "
+        "kong_pdk.plugins",
+    )  # fmt: skip
+    dumps = parser.add_mutually_exclusive_group()
+    dumps.add_argument(
+        "--dump-plugin-info", "-dump-plugin-info", metavar="NAME", dest="dump_name",
+        help="print that plugin as JSON for Kong and exit (Kong 3.9 takes one per query)",
+    )  # fmt: skip
+    dumps.add_argument(
+        "--dump-all-plugins", "-dump-all-plugins", action="store_true", dest="dump_all",
+        help="print all plugins as JSON for Kong and exit",
+    )  # fmt: skip
+    return parser
+
+
 def _dump_all(plugins: dict[str, Plugin]) -> list[Plugin]:
     return list(plugins.values())
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
+def _parser(description: str, prog: Optional[str] = None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=description, allow_abbrev=False)
     parser.add_argument(
         "-p", "--kong-prefix", "-kong-prefix", metavar="PREFIX", dest="prefix",
         default=DEFAULT_PREFIX,

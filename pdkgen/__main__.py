@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import reference, spec, stubs, table
+from . import cli, reference, spec, stubs, table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +20,7 @@ def outputs(found: spec.Spec) -> dict[str, str]:
         f"{pdk}/kong.pyi": stubs.stub(found, "kong"),
         f"{pdk}/python_style.pyi": stubs.stub(found, "python_style"),
         **{f"docs/reference/{name}": page for name, page in reference.pages(found).items()},
+        "docs/reference/cli.md": cli.page(),
     }
 
 

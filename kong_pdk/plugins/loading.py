@@ -93,7 +93,7 @@ class Given:
     ) -> None:
         self.version = version
         self.priority = priority
-        self.Schema = () if schema is None else schema
+        self.Schema = schema
 
 
 def _load_class(factory: type, name: Optional[str], given: Given) -> Plugin:
@@ -480,7 +480,7 @@ def plugin_of_class(
     """
     module = sys.modules.get(getattr(factory, "__module__", ""), None)
     if schema is None:
-        schema = getattr(module, "Schema", ())
+        schema = getattr(module, "Schema", None)
     path = getattr(module, "__file__", None)
     return define_plugin(
         name, factory, version, priority, schema, where=f"plugin {name!r}", path=path

@@ -95,7 +95,7 @@ class Reader:
             cwd=self.folder, env=self.environment,
         )  # fmt: skip
         assert matches(self.here(output), done.stdout), f"{block}: $ {command}\n{done.stdout}"
-        fails = "FAILED" in output or "failed" in output
+        fails = re.search(r"^kong-pdk \w+: |\bfailed\b", output, re.MULTILINE) is not None
         assert (done.returncode != 0) == fails, f"{block}: $ {command}: status {done.returncode}"
 
     def start(self, block: Block, command: str, output: str) -> None:
@@ -104,7 +104,7 @@ class Reader:
         log = self.home / f"background-{len(self.others)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {self.here(command)}"],
+                ["bash", "-c", f"exec {self.here(command)} --port {self.port}"],
                 stdout=out, stderr=subprocess.STDOUT, cwd=self.folder, env=self.environment,
             )  # fmt: skip
         self.others.append((process, log))
@@ -132,7 +132,6 @@ class Reader:
 
     def here(self, text: str) -> str:
         """A command or its output with a port that is free here."""
-        text = re.sub(r"^(kong-pdk try)\b", rf"\1 --port {self.port}", text, flags=re.MULTILINE)
         return text.replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
 
 

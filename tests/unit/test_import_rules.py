@@ -79,15 +79,19 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.exception",
         ),
     ),
+    ("kong_pdk.schema", ("kong_pdk.schema", "kong_pdk.exception")),
     # What a plugin is and where it comes from; nothing that serves one.
     (
         "kong_pdk.plugins",
-        ("kong_pdk.plugins", "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception"),
+        (
+            "kong_pdk.plugins", "kong_pdk.pdk.functions", "kong_pdk.schema", "kong_pdk.config",
+            "kong_pdk.exception",
+        ),
     ),
     (
         "kong_pdk.runtime",
         (
-            "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk",
+            "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk", "kong_pdk.schema",
             "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire",
             "kong_pdk.exception", "kong_pdk.refusals",
         ),
@@ -181,7 +185,37 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.gateway.functions.registry",
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
-    ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    (
+        "kong_pdk.gateway",
+        ("kong_pdk.gateway", "kong_pdk.schema", "kong_pdk.exception", "kong_pdk.__version__"),
+    ),
+    (
+        "kong_pdk.kongconf",
+        (
+            "kong_pdk.kongconf", "kong_pdk.gateway.plugin", "kong_pdk.config",
+            "kong_pdk.exception",
+        ),
+    ),
+    # Source is read there, and nothing of the plugin's is run but by a server.
+    (
+        "kong_pdk.checking.calls",
+        ("kong_pdk.checking", "kong_pdk.pdk.functions", "kong_pdk.pdk.proxy"),
+    ),
+    (
+        "kong_pdk.checking.walker",
+        ("kong_pdk.checking", "kong_pdk.pdk", "kong_pdk.exception"),
+    ),
+    ("kong_pdk.checking.misuse", ("kong_pdk.checking", "kong_pdk.pdk.functions")),
+    ("kong_pdk.checking.values", ("kong_pdk.checking", "kong_pdk.pdk.proxy")),
+    ("kong_pdk.checking.modules", ("kong_pdk.checking", "kong_pdk.pdk.helpers")),
+    ("kong_pdk.checking.findings", ()),
+    (
+        "kong_pdk.checking",
+        (
+            "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf", "kong_pdk.schema",
+            "kong_pdk.testing.entities", "kong_pdk.config", "kong_pdk.exception",
+        ),
+    ),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
     # What the process of a server runs.
@@ -201,8 +235,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.commands",
         (
-            "kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config",
-            "kong_pdk.exception", "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
+            "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
+            "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
+            "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
@@ -271,7 +306,11 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("trustme", {"kong_pdk.gateway.tls"}),
         ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
+        ("shtab", {"kong_pdk.commands.completion"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),
+        ("pydantic", {"kong_pdk.schema.models"}),
+        ("pydantic_core", set()),
+        ("annotated_types", set()),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -284,7 +323,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "trustme", "watchfiles", "pytest",
+    "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic",
 }  # fmt: skip
 
 
@@ -311,7 +350,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver", "watchfiles",
+    "prometheus_client", "wsgiref", "socketserver", "pydantic", "watchfiles",
 )  # fmt: skip
 
 
@@ -418,6 +457,7 @@ NEEDS = {
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
     "kong_pdk.testing.pytest_plugin": "pytest",
+    "kong_pdk.schema.models": "pydantic",
 }
 
 
