@@ -64,7 +64,10 @@ Tracer = Union[ConsoleTrace, JsonTrace]
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommand's arguments to its parser."""
     add = parser.add_argument
-    add("plugin", metavar="PLUGIN", type=Path, help="the plugin's file, or its package's folder")
+    add(
+        "plugin", metavar="PLUGIN",
+        help="the plugin's file, its package's folder, or the name under which it is installed",
+    )  # fmt: skip
     add(
         "--config", metavar="JSON", type=_config, default=dict,
         help="the plugin's configuration; @FILE reads it from a file, again with each --reload",
@@ -181,9 +184,9 @@ def run(args: argparse.Namespace) -> int:
         return _complain(f"{error.name} is missing; install it with: pip install 'kong-pdk[try]'")
     try:
         if args.reload:
-            from .. import watching
+            from .watching import check_watchfiles
 
-            watching.require()
+            check_watchfiles()
         with _prefix() as prefix:
             return asyncio.run(_until_signal(args, prefix))
     except KongPDKError as error:
@@ -357,12 +360,15 @@ async def _introduce(trace: Tracer, session: Any, args: argparse.Namespace) -> N
 
 async def _follow(trace: Tracer, session: Any, args: argparse.Namespace) -> None:
     """Take over changes, without an end."""
-    from .. import watching
+    from . import watching
 
+    root = watching.root_of(args.plugin)
+    if not root:
+        raise GatewayError(f"cannot find the files of {args.plugin}, whose changes --reload is for")
     source = getattr(args.config, "path", None)
     others = [] if source is None else [str(source)]
-    trace.note("watching", f"changes of {args.plugin} and what lies beside it are taken over")
-    async for changed in watching.changes(str(args.plugin), others):
+    trace.note("watching", f"changes of {root} and of what it imports there are taken over")
+    async for changed in watching.changes(root, others):
         await session.reload(changed)
 
 

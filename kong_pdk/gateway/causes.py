@@ -2,73 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
-
-#: Flags of a plugin server that make it say more, in a form that can be told from other output.
-DETAILED = ("-v", "--log-format", "json")
 
 _FRAME = re.compile(r'\s+File "([^"]+)", line (\d+)')
 _RAISED = re.compile(r"([A-Za-z_][\w.]*)(?:: (.*))?\Z")
 _START = "Traceback (most recent call last):"
-# What a server makes of an author's exception, in whose traceback that one stands first.
-_OURS = "kong_pdk.exception."
 
 
-class Told(NamedTuple):
-    """What a command has said: the lines that people should see, and tracebacks in others."""
-
-    lines: list[str]
-    tracebacks: list[str]
-
-
-def read_output(text: str) -> Told:
-    """Take apart what a server with :data:`DETAILED` has written to its standard error.
+def find_cause(lines: Sequence[str], command: str, folder: str) -> str | None:
+    """Return what the output of a query command that has failed comes down to.
 
     Args:
-        text: lines of the log as JSON objects, and whatever else the plugin or Python wrote.
-    """
-    told = Told([], [])
-    for line in text.splitlines():
-        try:
-            record = json.loads(line) if line.startswith("{") else None
-        except ValueError:
-            record = None
-        if not isinstance(record, dict) or "logger" not in record or "message" not in record:
-            told.lines.append(line)
-            told.tracebacks.append(line)
-            continue
-        told.tracebacks.extend(str(record.get("exception", "")).splitlines())
-        if record.get("level") != "debug":
-            told.lines.append(f"[{str(record.get('level')).upper()}] {record['message']}")
-    return told
-
-
-def find_cause(lines: Iterable[str], folder: str) -> str | None:
-    """Return what tracebacks come down to: the last exception that is the author's, and its line.
-
-    Args:
-        lines: of an output.
+        lines: of its standard error.
+        command: the name with which it begins its own errors.
         folder: where the plugin lives. The last frame in it is the one that is named, or if there
             is none the last of all.
 
     Returns:
-        ``"NameError: name 'x' is not defined (/path/plugin.py:3)"``; the server's own error if
-        there is no other; ``None`` if there is no traceback.
+        The last exception of its tracebacks with the author's line, such as ``"NameError: name 'x'
+        is not defined (/path/plugin.py, line 3)"``, or what it has said itself at its end; ``None``
+        if it has said nothing of the kind.
     """
-    ours = theirs = None
+    found = None
     for text, frames in _exceptions(lines):
-        if text.startswith(_OURS):
-            ours = text.partition(": ")[2]
-            continue
         own = [frame for frame in frames if _lies_in(frame[0], folder)]
         real = [frame for frame in frames if not frame[0].startswith("<frozen ")]
         file, number = (own or real or frames)[-1]
-        theirs = f"{text} ({file}:{number})"
-    return theirs or ours
+        found = f"{text} ({file}, line {number})"
+    told, colon, text = (lines[-1] if lines else "").partition(": ")
+    return text if colon and told == command else found
 
 
 def _exceptions(lines: Iterable[str]) -> Iterator[tuple[str, Sequence[tuple[str, int]]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sys
 import sysconfig
 import uuid
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ..schema import values
-from .causes import DETAILED
 from .errors import GatewayError, ServerFailed
 
 #: The socket's name under the prefix; given to the server, so that no rule has to be guessed.
@@ -62,19 +62,21 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class Launch:
-    """The commands that make a plugin server out of a file.
+    """The commands that make a plugin server out of a plugin.
 
     Attributes:
         start: the start command, as in kong.conf.
         query: the query command.
         socket: where the server will listen.
-        folder: the folder that the plugin's code is in.
+        script: the file that both run.
+        folder: where the plugin's code is; "" for an installed one.
     """
 
     start: tuple[str, ...]
     query: tuple[str, ...]
     socket: Path
-    folder: Path
+    script: str
+    folder: str
 
 
 def calls_starter(source: str | bytes, file: str = "<plugin>") -> bool:
@@ -114,15 +116,15 @@ def directory_server() -> Path:
 
 
 def plan(
-    plugin: Path, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
+    plugin: str, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
 ) -> Launch:
     """Return how to run a plugin.
 
-    A file that starts its own server is run as it is. Any other, and a package, is put, as the only
-    one, into a directory of plugins under the prefix, and served from there.
+    A file that starts its own server is run as it is. Any other, a package, and an installed plugin
+    are for the server that comes with this package.
 
     Args:
-        plugin: the file, or the folder of a package.
+        plugin: the file, the folder of a package, or the name under which it is installed.
         prefix: an existing directory for the socket, with a short name.
         server_args: more arguments for the server.
         python: the interpreter to run it with.
@@ -130,40 +132,39 @@ def plan(
     Raises:
         GatewayError: there is no such file or package, or it is no Python.
     """
-    plugin = plugin.absolute()
-    embedded = False
-    if plugin.is_dir():
-        if not (plugin / "__init__.py").is_file():
-            raise GatewayError(f"the folder {plugin} is no package: it has no __init__.py")
-    else:
-        try:
-            # As bytes, because the file itself says which encoding it has.
-            embedded = calls_starter(plugin.read_bytes(), str(plugin))
-        except OSError as error:
-            raise GatewayError(f"cannot read the plugin {plugin}: {error.strerror}") from error
-        except SyntaxError as error:
-            line = f"{plugin}:{error.lineno}" if error.lineno else str(plugin)
-            raise GatewayError(f"the plugin is no Python file: {error.msg} ({line})") from error
-        except ValueError as error:
-            raise GatewayError(f"the plugin {plugin} is no Python file: {error}") from error
+    path = Path(plugin).absolute()
+    script, folder, embedded = "", "", False
+    if path.is_dir():
+        folder = str(path)
+        if not (path / "__init__.py").is_file():
+            raise GatewayError(f"the folder {path} is no package: it has no __init__.py")
+    elif path.exists() or os.sep in plugin or plugin.endswith(".py"):
+        folder = str(path.parent)
+        embedded = _is_embedded(path)
     place = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
-    base: tuple[str, ...]
-    query: tuple[str, ...]
     if embedded:
-        base = (python, str(plugin))
-        query = (*base, "--dump")
+        script = str(path)
+        base: tuple[str, ...] = (python, script)
+        query = (*base, "--dump", *place)
     else:
-        directory = prefix / "plugins"
-        directory.mkdir(exist_ok=True)
-        (directory / plugin.name).symlink_to(plugin)
-        base = (python, str(directory_server()), "-d", str(directory))
-        query = (*base, "--dump-all-plugins")
-    return Launch(
-        (*base, *place, *server_args),
-        (*query, *DETAILED, *place),
-        prefix / SOCKET_NAME,
-        plugin if plugin.is_dir() else plugin.parent,
-    )
+        script = str(directory_server())
+        base = (python, script, "--plugin", str(path) if folder else plugin)
+        query = (*base, "--dump-all-plugins", *place)
+    return Launch((*base, *place, *server_args), query, prefix / SOCKET_NAME, script, folder)
+
+
+def _is_embedded(path: Path) -> bool:
+    """Say whether a file starts its own server. Raises GatewayError if it cannot be read."""
+    try:
+        # As bytes, because the file itself says which encoding it has.
+        return calls_starter(path.read_bytes(), str(path))
+    except OSError as error:
+        raise GatewayError(f"cannot read the plugin {path}: {error.strerror}") from error
+    except SyntaxError as error:
+        line = f"{path}, line {error.lineno}" if error.lineno else str(path)
+        raise GatewayError(f"the plugin is no Python file: {error.msg} ({line})") from error
+    except ValueError as error:
+        raise GatewayError(f"the plugin {path} is no Python file: {error}") from error
 
 
 def parse_dump(text: bytes) -> PluginInfo:

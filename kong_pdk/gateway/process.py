@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .causes import find_cause, read_output
+from .causes import find_cause
 from .errors import ServerFailed
 from .trace import Trace
 
@@ -25,12 +25,13 @@ MAX_LINE = 1024 * 1024
 _POLL = 0.02
 
 
-async def query(command: Sequence[str], trace: Trace, folder: str = "") -> bytes:
+async def query(command: Sequence[str], trace: Trace, script: str = "", folder: str = "") -> bytes:
     """Run the query command and return what it wrote to its standard output.
 
     Args:
         command: the command and its arguments.
         trace: is told the lines of its standard error.
+        script: the file that the command runs, to find its own errors in what it writes.
         folder: where the plugin lives, to find its line in a traceback.
 
     Raises:
@@ -54,17 +55,16 @@ async def query(command: Sequence[str], trace: Trace, folder: str = "") -> bytes
     finally:
         _kill_group(process.pid)
         await process.wait()
-    told = read_output(errors.decode("utf-8", "replace"))
-    if process.returncode != 0:
-        told.lines.extend(output.decode("utf-8", "replace").splitlines())
-    for line in told.lines:
+    said = errors.decode("utf-8", "replace").splitlines()
+    for line in said:
         trace.server_line(line)
     if process.returncode != 0:
-        cause = find_cause(told.tracebacks, folder)
+        for line in output.decode("utf-8", "replace").splitlines():
+            trace.server_line(line)
+        cause = find_cause(said, os.path.basename(script), folder)
         if cause is not None:
             raise ServerFailed(f"the plugin cannot be loaded: {cause}")
-        last = told.lines[-1] if told.lines else "it said nothing"
-        raise ServerFailed(f"the query command ended with status {process.returncode}: {last}")
+        raise ServerFailed(f"the query command ended with status {process.returncode}")
     return output
 
 

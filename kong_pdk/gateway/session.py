@@ -36,7 +36,7 @@ class Options:
     """What is to be run, and how.
 
     Attributes:
-        plugin: its file, or its package's folder.
+        plugin: its file, its package's folder, or the name under which it is installed.
         config: returns the plugin's configuration as it is now.
         surroundings: called with the URL of the echo service; returns what requests find.
         port: for HTTP, 0 for any.
@@ -48,7 +48,7 @@ class Options:
         limit: seconds that the plugin server has for each of its replies; ``None`` for ever.
     """
 
-    plugin: Path
+    plugin: str
     config: Callable[[], dict[str, Any]]
     surroundings: Callable[[str], Surroundings]
     port: int = 0
@@ -241,7 +241,7 @@ class Session:
         folder.mkdir()
         try:
             launch = plan(self._options.plugin, folder, self._options.server_args)
-            output = await process.query(launch.query, self._trace, str(launch.folder))
+            output = await process.query(launch.query, self._trace, launch.script, launch.folder)
             plugin = parse_dump(output)
             config = plugin.config_text(self._options.config(), self._plugin_id)
         except BaseException:

@@ -73,7 +73,7 @@ def test_changes_are_taken_over_and_requests_under_way_end(
 
         (tmp_path / "beside.py").write_text("WORD = tree\n")
         said = running.wait_for("the old code still runs: ")
-        assert "NameError" in said and "beside.py:1" in said
+        assert "NameError" in said and "beside.py, line 1" in said
         assert words(running) == ("two", "first")
 
         (tmp_path / "beside.py").write_text("WORD = 'three'\n")

@@ -200,7 +200,7 @@ def test_why_a_plugin_cannot_be_loaded(tmp_path: Path, scratch: Path, name: str)
     done = run(plugin, scratch)
     assert done.returncode == 1
     last = done.stderr.decode().splitlines()[-1]
-    where = f"{plugin}:2" if name == "syntax.py" else f"{tmp_path}/beside.py:3"
+    where = f"{plugin}, line 2" if name == "syntax.py" else f"{tmp_path}/beside.py, line 3"
     assert last.startswith("kong-pdk try: the plugin ") and where in last
     assert name == "syntax.py" or "JSONDecodeError: " in last
 

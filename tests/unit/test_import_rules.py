@@ -216,7 +216,6 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.testing.entities", "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
-    ("kong_pdk.watching", ("kong_pdk.exception",)),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
     # What the process of a server runs.
@@ -229,7 +228,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.testing",
         (
             "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
-            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+            "kong_pdk.plugins", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec",
+            "kong_pdk._wire",
         ),
     ),
     (
@@ -237,7 +237,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
             "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
-            "kong_pdk.watching",
+            "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
@@ -304,7 +304,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("trustme", {"kong_pdk.gateway.tls"}),
-        ("watchfiles", {"kong_pdk.plugins.watching", "kong_pdk.watching"}),
+        ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("shtab", {"kong_pdk.commands.completion"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),

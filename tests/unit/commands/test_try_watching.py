@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kong_pdk.watching import changes, folders_of
+from kong_pdk.commands.watching import changes, folders_of, root_of
 
 
 def tree(folder: Path) -> None:
@@ -26,6 +26,18 @@ def test_folders_beside_a_file_are_packages(tmp_path: Path) -> None:
     tree(tmp_path)
     found = {os.path.relpath(each, tmp_path) for each in folders_of(str(tmp_path / "plugin.py"))}
     assert found == {".", "package", "package/inner"}
+
+
+def test_where_a_plugin_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path)
+    metadata = tmp_path / "some-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: some\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[kong_pdk.plugins]\nmine = package.inner:Plugin\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert root_of("mine") == str(tmp_path / "package")
+    assert root_of(str(tmp_path / "plugin.py")) == str(tmp_path / "plugin.py")
+    assert root_of("another") == ""
 
 
 def test_all_folders_of_a_package_count(tmp_path: Path) -> None:
