@@ -175,7 +175,7 @@ class Space:
         if top != self.main and here.origin and not may_be_plugin(here.origin):
             logger.warning(
                 "plugin %s: `import %s` is the library %s, not %s: libraries come first "
-                "(`from . import %s` is always the plugin's own)",
+                "(an import that begins with dots, `from . import %s`, is always the plugin's own)",
                 self.name, top, library.origin or "of that name", here.origin, top,
             )  # fmt: skip
         return False
