@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from kongwire import Kong
-from servers import Server, Start, wait_until
+from servers import Server, Start, directory_command, run_command, running, wait_until
 
 pytest.importorskip("watchfiles")
 
@@ -311,3 +312,63 @@ def test_a_worker_that_is_started_later_has_the_changed_code(
         assert [turn.args[1] for turn in turns] == ["two a"] * 4
         for connection, turn in zip(connections, turns):
             assert connection.step(turn.event_id).is_return
+
+
+# --- scripts of other kinds -----------------------------------------------------------------------
+
+MAIN = """
+from acme_app.plugin import Plugin, priority, version
+
+
+def main():
+    from kong_pdk.cli import start_dedicated_server
+
+    start_dedicated_server("changing", Plugin, version, priority)
+
+
+if __name__ == "__main__":
+    main()
+"""
+#: As pip makes it for an entry point in [project.scripts].
+WRAPPER = """#!/usr/bin/env python3
+import sys
+from acme_app.__main__ import main
+if __name__ == '__main__':
+    sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["wrapper", "module"])
+def test_a_script_of_a_package(prefix: Path, tmp_path: Path, notes: Notes, kind: str) -> None:
+    package = tmp_path / "site" / "acme_app"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(MAIN)
+    source = SOURCE.replace("import helper\n\nV", "from acme_app import helper\n\nV")
+    source = source.replace("import helper as lazily", "from . import helper as lazily")
+    (package / "plugin.py").write_text(source)
+    (package / "helper.py").write_text(HELPER)
+    wrapper = tmp_path / "bin" / "acme-app"
+    wrapper.parent.mkdir()
+    wrapper.write_text(WRAPPER)
+    program = [str(wrapper)] if kind == "wrapper" else ["-m", "acme_app"]
+    command = [sys.executable, *program, "-p", str(prefix), "--reload"]
+    env = {"PYTHONPATH": str(tmp_path / "site")}
+    sockets = ("changing.sock",)
+    with running(command, prefix, sockets, env) as server, server.kong() as kong:
+        instance = start_changing(kong, notes)
+        assert kong.run_event(instance).headers["x-is"] == "one a"
+        save(package / "helper.py", 'WORD = "b"\n')
+        wait_until(lambda: kong.run_event(instance).headers["x-is"] == "one b", "b")
+        save(package / "plugin.py", changed("two", source))
+        wait_until(lambda: kong.run_event(instance).headers["x-is"] == "two b", "two")
+
+
+def test_without_the_library(prefix: Path, plugins: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "watchfiles.py").write_text("raise ImportError('not here')\n")
+    env = {"PYTHONPATH": str(tmp_path / "none")}
+    done = run_command(*directory_command(plugins, prefix, "--reload"), env=env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--reload needs watchfiles (not here): pip install 'kong-pdk[reload]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
