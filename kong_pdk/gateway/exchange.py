@@ -7,14 +7,16 @@ comes next, and reads the answer off when it is due.
 from __future__ import annotations
 
 import ipaddress
+import json
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from . import error_pages
 from .headers import Headers
-from .values import to_json
+from .values import to_json, to_text
 
 #: What the gateway calls itself in ``Server`` and ``Via``.
 SERVER_NAME = "kong-pdk"
@@ -87,6 +89,25 @@ class ServiceRequest:
     connect_timeout: float
     read_timeout: float
     tls_verify: bool
+
+    @property
+    def path(self) -> str:
+        """The path as it stands in the request line."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """The query string, without its question mark."""
+        return self.target.partition("?")[2]
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are surrogate escapes."""
+        return to_text(self.body)
+
+    def json(self) -> Any:
+        """Return the body, read as JSON. Raises ValueError if it is none."""
+        return json.loads(self.text)
 
 
 @dataclass
@@ -164,6 +185,13 @@ class Exchange:
     service_entity: dict[str, Any] | None = None
     body_buffer: int = BODY_BUFFER
     on_log: Callable[[LogLine], None] | None = None
+    #: A connection of nginx's stream subsystem, not an HTTP request.
+    stream: bool = False
+    #: nginx variables by name, which come before those that the gateway makes.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: PDK functions that are replaced, by their full names: the last of each is called, with the
+    #: exchange and the arguments.
+    fakes: Mapping[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
 
     phase: str = ""
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)

@@ -45,6 +45,18 @@ class Headers:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
 
+    def __getitem__(self, name: str) -> str:
+        """The first value of a header. Raises KeyError where there is none."""
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._lines == other._lines
+
+    __hash__ = None  # type: ignore[assignment]  # they can be changed
+
     def __repr__(self) -> str:
         return f"Headers({self._lines!r})"
 

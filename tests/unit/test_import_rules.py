@@ -168,6 +168,16 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    # In every project that uses pytest.
+    ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
+    # The server as it is, with the simulation in Kong's place.
+    (
+        "kong_pdk.testing",
+        (
+            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
+            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+        ),
+    ),
     (
         "kong_pdk.commands",
         ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
@@ -236,6 +246,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("wsgiref", {"kong_pdk.metrics"}),
+        ("pytest", {"kong_pdk.testing.pytest_plugin"}),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -248,7 +259,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle",
+    "setproctitle", "pytest",
 }  # fmt: skip
 
 
@@ -380,6 +391,7 @@ NEEDS = {
     "kong_pdk.gateway.http": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
+    "kong_pdk.testing.pytest_plugin": "pytest",
 }
 
 

@@ -50,6 +50,8 @@ _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
 def get_var(exchange: Exchange, name: Any) -> str | None:
     """Return one of nginx's variables; nil for one that this gateway does not have."""
     wanted = need_string("the variable's name", name)
+    if wanted in exchange.variables:
+        return exchange.variables[wanted]
     if wanted in _VARIABLES:
         return _VARIABLES[wanted](exchange)
     if wanted.startswith("http_"):
@@ -64,7 +66,7 @@ def get_var(exchange: Exchange, name: Any) -> str | None:
 
 @pdk("kong.nginx.get_subsystem")
 def get_subsystem(exchange: Exchange) -> str:
-    return "stream" if exchange.phase == "preread" else "http"
+    return "stream" if exchange.stream or exchange.phase == "preread" else "http"
 
 
 @pdk("kong.nginx.get_statistics")

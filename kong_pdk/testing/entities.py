@@ -1,0 +1,140 @@
+"""Kong's entities as a test gives them: consumers, credentials, routes and services."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
+from ..gateway.exchange import Service
+
+Entity = Mapping[str, Any]
+
+#: Namespace of the ids of entities for which the test gives none: the same ones in each run.
+_IDS = uuid.UUID("6f6bd8a5-6c3c-4ac4-a93e-5e3b6b2b0d57")
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "tcp": 80, "tls": 443, "udp": 80}
+
+
+def id_of(*names: str) -> str:
+    """Return the id that stands for something, the same in each run."""
+    return str(uuid.uuid5(_IDS, "/".join(names)))
+
+
+def entity(what: str, value: Optional[Entity]) -> Optional[dict[str, Any]]:
+    """Return a copy of an entity.
+
+    Raises:
+        TypeError: it is no dict.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{what} must be a dict, got {type(value).__name__}")
+    return dict(value)
+
+
+def consumer(value: Optional[Entity]) -> Optional[dict[str, Any]]:
+    """Return a consumer with what every consumer has: an id.
+
+    Raises:
+        TypeError: it is no dict.
+    """
+    found = entity("a consumer", value)
+    if found is not None:
+        name = found.get("username") or found.get("custom_id") or "consumer"
+        found.setdefault("id", id_of("consumers", str(name)))
+    return found
+
+
+def credential(value: Optional[Entity], owner: Optional[Entity]) -> Optional[dict[str, Any]]:
+    """Return a credential with its id, and that of the consumer whose it is.
+
+    Raises:
+        TypeError: it is no dict.
+    """
+    found = entity("credential", value)
+    if found is not None:
+        found.setdefault("id", id_of("credentials", str(sorted(map(str, found)))))
+        if owner is not None:
+            found.setdefault("consumer", {"id": owner["id"]})
+    return found
+
+
+def service(value: Optional[Entity]) -> dict[str, Any]:
+    """Return a service entity as Kong has it, with what the test does not say.
+
+    Raises:
+        TypeError: it is no dict.
+    """
+    given = entity("service", value) or {}
+    protocol = str(given.get("protocol", "http"))
+    defaults = {
+        "id": id_of("services", str(given.get("name", "service"))),
+        "name": "service",
+        "protocol": protocol,
+        "host": "service.test",
+        "port": _DEFAULT_PORTS.get(protocol, 80),
+        "connect_timeout": 60000,
+        "write_timeout": 60000,
+        "read_timeout": 60000,
+        "retries": 5,
+        "enabled": True,
+        "ws_id": id_of("workspaces", "default"),
+    }
+    return {**defaults, **given}
+
+
+def route(value: Optional[Entity], of: Entity, stream: bool) -> dict[str, Any]:
+    """Return a route entity as Kong has it, with what the test does not say.
+
+    Args:
+        value: what the test says.
+        of: the service that it leads to.
+        stream: it takes stream connections, not HTTP requests.
+
+    Raises:
+        TypeError: it is no dict.
+    """
+    given = entity("route", value) or {}
+    defaults: dict[str, Any] = {
+        "id": id_of("routes", str(given.get("name", "route"))),
+        "name": "route",
+        "protocols": ["tcp", "tls"] if stream else ["http", "https"],
+        "service": {"id": of["id"]},
+        "strip_path": True,
+        "preserve_host": False,
+        "request_buffering": True,
+        "response_buffering": True,
+        "https_redirect_status_code": 426,
+        "regex_priority": 0,
+        "path_handling": "v0",
+        "ws_id": id_of("workspaces", "default"),
+    }
+    if not stream:
+        defaults["paths"] = ["/"]
+    return {**defaults, **given}
+
+
+def address_of(given: Entity) -> Service:
+    """Return where the requests for a service entity go."""
+    return Service(
+        scheme=str(given["protocol"]),
+        host=str(given["host"]),
+        port=int(given["port"]),
+        path=str(given.get("path") or ""),
+        connect_timeout=int(given["connect_timeout"]),
+        write_timeout=int(given["write_timeout"]),
+        read_timeout=int(given["read_timeout"]),
+        retries=int(given["retries"]),
+        tls_verify=bool(given.get("tls_verify")),
+    )
+
+
+def consumers(values: Iterable[Entity]) -> tuple[dict[str, Any], ...]:
+    """Return consumers with their ids.
+
+    Raises:
+        TypeError: one is no dict.
+    """
+    return tuple(found for value in values if (found := consumer(value)) is not None)

@@ -1,0 +1,425 @@
+"""The gateway of a test: requests go in, and what came of them comes out."""
+
+from __future__ import annotations
+
+import copy
+import ipaddress
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Callable, Optional, Protocol, Union
+
+from ..config import ServerConfig
+from ..gateway import exchange as core
+from ..gateway.driver import drive
+from ..gateway.life import PHASES, STREAM_PHASES
+from ..gateway.plugin import PluginInfo
+from . import entities
+from .fakes import _MISSING, Fake, make_fake
+from .inprocess import InProcess
+from .messages import Body, HeadersLike, Response, make_request, ready_response
+from .plugins import PluginLike, Target, resolve
+from .result import Failure, Result
+
+#: The ways to run a plugin's handlers: in this process, or in a server of each mode.
+MODES = ("in-process", "threads", "gevent", "multiprocessing")
+
+#: What the lines of Kong's log are for Python's.
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "warn": logging.WARNING,
+    "err": logging.ERROR,
+    "crit": logging.CRITICAL,
+    "alert": logging.CRITICAL,
+    "emerg": logging.CRITICAL,
+}
+
+logger = logging.getLogger("kong_pdk.testing")
+
+
+class Engine(Protocol):
+    """Runs the handlers of one plugin with one configuration."""
+
+    async def run_handler(
+        self, exchange: core.Exchange, phase: str, failures: list[Failure]
+    ) -> None:
+        """Run the handler of one phase; what it raises is noted."""
+
+    def run(self, work: Awaitable[None]) -> None:
+        """Take a request through its life."""
+
+    def close(self) -> None:
+        """Give up what it holds."""
+
+
+class Gateway:
+    """A Kong with one plugin, for tests.
+
+    Args:
+        plugin: its class, its module, its file or folder, or the name of an installed one.
+        config: its configuration; checked against the plugin's Schema and completed with the
+            defaults, as Kong does it.
+        schema: the fields of the configuration, where the class's module has no ``Schema``.
+        consumer: who has been authenticated before the plugin runs.
+        credential: by which credential.
+        consumers: further ones, for ``kong.client.load_consumer``.
+        route: fields of the route entity; the others have Kong's defaults.
+        service: fields of the service entity.
+        nginx: variables for ``kong.nginx.get_var``, before those that the gateway makes itself.
+        shared: what stands in ``kong.ctx.shared`` when a request begins.
+        trusted_ips: clients whose ``X-Forwarded-*`` headers are believed: addresses or networks.
+        client_ip: the client's address.
+        tls: clients come with TLS; then the certificate phase is run.
+        client_certificate: the chain of the client's certificate in PEM form; implies ``tls``.
+        upstreams: Upstream entities by name, each with host and port.
+        env: variables of Kong's environment, where ``kong.vault`` finds its secrets; those of this
+            process if left out.
+        python_style: PDK calls return data and raise, as with the flag ``--no-lua-style``.
+        pdk_checks: PDK calls are checked before they are sent.
+        on_error: "closed" or "open": what becomes of a request whose handler raises, unless the
+            plugin has an ``on_error`` of its own.
+        mode: one of :data:`MODES`: "in-process", or a server process and a socket.
+
+    Attributes:
+        plugin: what the plugin says of itself: name, version, priority, phases, schema.
+        config: the configuration as the plugin gets it, without Kong's own keys.
+        upstream: the service: a function that gets a :class:`.ServiceRequest` and returns a
+            :class:`.Response`, or raises :class:`.UpstreamError`.
+        mode: one of :data:`MODES`.
+
+    Raises:
+        PluginError: it is no plugin that Kong could use.
+        SettingsError: the configuration does not fit the Schema.
+        ModeUnavailable: the mode cannot be had here.
+    """
+
+    def __init__(
+        self,
+        plugin: PluginLike,
+        config: Optional[Mapping[str, Any]] = None,
+        *,
+        schema: Optional[Sequence[Any]] = None,
+        consumer: Optional[entities.Entity] = None,
+        credential: Optional[entities.Entity] = None,
+        consumers: Iterable[entities.Entity] = (),
+        route: Optional[entities.Entity] = None,
+        service: Optional[entities.Entity] = None,
+        nginx: Optional[Mapping[str, object]] = None,
+        shared: Optional[Mapping[str, Any]] = None,
+        trusted_ips: Iterable[str] = (),
+        client_ip: str = "127.0.0.1",
+        tls: Optional[bool] = None,
+        client_certificate: Optional[str] = None,
+        upstreams: Optional[Mapping[str, tuple[str, int]]] = None,
+        env: Optional[Mapping[str, str]] = None,
+        python_style: bool = False,
+        pdk_checks: bool = True,
+        on_error: Optional[str] = None,
+        mode: str = "in-process",
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"there is no mode {mode!r}, only {', '.join(MODES)}")
+        self.mode = mode
+        self.consumer = entities.consumer(consumer)
+        self.credential = entities.credential(credential, self.consumer)
+        self.consumers = entities.consumers(consumers)
+        self.service = entities.service(service)
+        self.route = dict(route or {})
+        self.nginx = _variables(nginx)
+        self.shared = dict(shared or {})
+        self.trusted_ips = tuple(_network(each) for each in trusted_ips)
+        self.client_ip = _address(client_ip)
+        self.client_certificate = client_certificate
+        self.tls = client_certificate is not None if tls is None else tls
+        self.upstreams = dict(upstreams or {})
+        self.env = None if env is None else dict(env)
+        self.upstream: Callable[[core.ServiceRequest], core.Response] = self._answer
+        self._canned: core.Response = Response()
+        self._fakes: dict[str, list[Fake]] = {}
+        self._target = resolve(plugin, schema)
+        described = self._target.plugin.describe()
+        self.plugin = PluginInfo(
+            described["Name"], described["Version"], described["Priority"],
+            tuple(described["Phases"]), described["Schema"],
+        )  # fmt: skip
+        self.plugin_id = entities.id_of("plugins", self.plugin.name)
+        given = {} if config is None else copy.deepcopy(dict(config))
+        self._config_text = self.plugin.config_text(given, self.plugin_id)
+        settings = ServerConfig(
+            lua_style=not python_style,
+            pdk_checks=pdk_checks,
+            on_error=on_error or "closed",
+            # A debugger may stop a handler for as long as it likes.
+            answer_timeout=0,
+        )
+        self._engine: Optional[Engine] = _engine(mode, self._target, self._config_text, settings)
+
+    # --- the service and Kong's functions --------------------------------------------------------
+
+    def respond(
+        self,
+        status: int = 200,
+        headers: HeadersLike = None,
+        body: Body = None,
+        *,
+        json: Any = None,
+    ) -> None:
+        """Say what the service answers from now on.
+
+        Args:
+            status: the HTTP status.
+            headers: a mapping, in which a list gives several lines, or pairs.
+            body: a text or bytes.
+            json: in place of ``body``: sent as JSON, with the content type.
+        """
+        self._canned = Response(status, headers, body, json=json)
+        self.upstream = self._answer
+
+    def _answer(self, request: core.ServiceRequest) -> core.Response:
+        return self._canned
+
+    def fake(
+        self,
+        function: str,
+        *,
+        returns: Any = _MISSING,
+        raises: Optional[str] = None,
+        calls: Optional[Callable[..., Any]] = None,
+    ) -> Fake:
+        """Replace a PDK function, until the fake is removed or a ``with`` block of it ends.
+
+        Args:
+            function: its full name.
+            returns: what it gives back.
+            raises: why it fails: as in Kong that ends the phase, and the handler with it.
+            calls: called with the exchange and the arguments in its place.
+
+        Raises:
+            LookupError: there is no such function; says which name is near.
+            TypeError: not one of ``returns``, ``raises`` and ``calls`` is given.
+        """
+        return make_fake(self._fakes, function, returns, raises, calls)
+
+    # --- requests --------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        target: str = "/",
+        *,
+        headers: HeadersLike = None,
+        body: Body = None,
+        json: Any = None,
+        form: Any = None,
+        http_version: float = 1.1,
+        client_ip: Optional[str] = None,
+        phase: Optional[str] = None,
+    ) -> Result:
+        """Take a request through its life.
+
+        Args:
+            method: such as "GET".
+            target: path and query, as they stand in the request line.
+            headers: a mapping, in which a list gives several lines, or pairs.
+            body: a text or bytes.
+            json: in place of ``body``: sent as JSON.
+            form: in place of ``body``: a mapping or pairs, sent as an HTML form.
+            http_version: 1.0, 1.1 or 2.
+            client_ip: the client's address, if it is not the gateway's.
+            phase: run the plugin's handler of this phase only.
+
+        Returns:
+            What came of it. What a handler has raised does not come out here: the client gets what
+            it would get from Kong.
+
+        Raises:
+            ValueError: there is no such phase, or the target is no path.
+            BaseException: what ``upstream`` or the function of a fake has raised.
+        """
+        tls = self.tls or phase == "certificate"
+        request = make_request(
+            method, target, headers, body, json, form, http_version,
+            "https" if tls else "http", 8443 if tls else 8000,
+        )  # fmt: skip
+        phases = self.plugin.phases if phase is None else (self._check(phase, PHASES),)
+        return self._run(request, phases, client_ip, tls)
+
+    def get(self, target: str = "/", **options: Any) -> Result:
+        """Take a GET request through its life; see :meth:`request`."""
+        return self.request("GET", target, **options)
+
+    def head(self, target: str = "/", **options: Any) -> Result:
+        """Take a HEAD request through its life; see :meth:`request`."""
+        return self.request("HEAD", target, **options)
+
+    def options(self, target: str = "/", **options: Any) -> Result:
+        """Take an OPTIONS request through its life; see :meth:`request`."""
+        return self.request("OPTIONS", target, **options)
+
+    def post(self, target: str = "/", **options: Any) -> Result:
+        """Take a POST request through its life; see :meth:`request`."""
+        return self.request("POST", target, **options)
+
+    def put(self, target: str = "/", **options: Any) -> Result:
+        """Take a PUT request through its life; see :meth:`request`."""
+        return self.request("PUT", target, **options)
+
+    def patch(self, target: str = "/", **options: Any) -> Result:
+        """Take a PATCH request through its life; see :meth:`request`."""
+        return self.request("PATCH", target, **options)
+
+    def delete(self, target: str = "/", **options: Any) -> Result:
+        """Take a DELETE request through its life; see :meth:`request`."""
+        return self.request("DELETE", target, **options)
+
+    def run(self, phase: str, method: str = "GET", target: str = "/", **options: Any) -> Result:
+        """Take a request through its life with the plugin's handler of one phase only.
+
+        Args:
+            phase: its name; "preread" makes it a stream connection.
+            method, target: the request, as for :meth:`request`.
+            options: as for :meth:`request`, or :meth:`connect`.
+
+        Raises:
+            ValueError: the plugin has no such phase.
+        """
+        if phase == "preread":
+            return self.connect(phase=phase, **options)
+        return self.request(method, target, phase=phase, **options)
+
+    def connect(self, *, client_ip: Optional[str] = None, phase: Optional[str] = None) -> Result:
+        """Take a stream connection through its life: certificate (with TLS), preread and log.
+
+        Args:
+            client_ip: the client's address, if it is not the gateway's.
+            phase: run the plugin's handler of this phase only.
+
+        Raises:
+            ValueError: the plugin has no such phase.
+        """
+        tls = self.tls or phase == "certificate"
+        phases = self.plugin.phases if phase is None else (self._check(phase, STREAM_PHASES),)
+        return self._run(None, phases, client_ip, tls)
+
+    def _check(self, phase: str, known: Sequence[str]) -> str:
+        if phase in self.plugin.phases and phase in known:
+            return phase
+        has = ", ".join(each for each in known if each in self.plugin.phases) or "none of these"
+        raise ValueError(f"plugin {self.plugin.name} has no phase {phase!r} here; it has {has}")
+
+    def _run(
+        self,
+        request: Optional[core.Request],
+        phases: Sequence[str],
+        client_ip: Optional[str],
+        tls: bool,
+    ) -> Result:
+        engine = self._engine
+        if engine is None:
+            raise RuntimeError("this gateway is closed")
+        exchange = self._exchange(request, client_ip, tls)
+        failures: list[Failure] = []
+        asked: list[core.ServiceRequest] = []
+
+        async def run_handler(exchange: core.Exchange, phase: str) -> None:
+            await engine.run_handler(exchange, phase, failures)
+
+        async def upstream(request: core.ServiceRequest, buffered: bool) -> core.Response:
+            asked.append(request)
+            return ready_response(self.upstream(request), "upstream")
+
+        async def send(response: core.Response) -> None:
+            pass
+
+        engine.run(drive(exchange, phases, run_handler, upstream, send))
+        return Result(exchange, asked[-1] if asked else None, failures)
+
+    def _exchange(
+        self, request: Optional[core.Request], client_ip: Optional[str], tls: bool
+    ) -> core.Exchange:
+        stream = request is None
+        return core.Exchange(
+            request=request or core.Request("", "", scheme="tls" if tls else "tcp"),
+            service=entities.address_of(self.service),
+            client_ip=self.client_ip if client_ip is None else _address(client_ip),
+            client_port=40000,
+            server_port=8443 if tls else 8000,
+            trusted_ips=self.trusted_ips,
+            tls=tls,
+            consumers=(*self.consumers, *([self.consumer] if self.consumer else [])),
+            upstreams=self.upstreams,
+            plugin_id=self.plugin_id,
+            route=entities.route(self.route, self.service, stream),
+            service_entity=dict(self.service),
+            on_log=_log,
+            stream=stream,
+            variables=self.nginx,
+            fakes=self._fakes,
+            consumer=copy.deepcopy(self.consumer),
+            credential=copy.deepcopy(self.credential),
+            shared=copy.deepcopy(self.shared),
+            buffered="response" in self.plugin.phases,
+        )
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Have the plugin's ``close`` called, and give up the server. May be called again."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.close()
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Gateway {self.plugin.name} {self.mode}>"
+
+
+def _engine(mode: str, target: Target, config_text: str, settings: ServerConfig) -> Engine:
+    if mode == "in-process":
+        return InProcess(target.plugin, config_text, settings)
+    from .live import Live  # asyncio's loop, a thread and processes: for those who want them
+
+    return Live(mode, target, config_text, settings)
+
+
+def _log(line: core.LogLine) -> None:
+    logger.log(_LEVELS[line.level], "[%s] %s", line.level, line.message)
+
+
+def _variables(given: Optional[Mapping[str, object]]) -> dict[str, str]:
+    result: dict[str, str] = {}
+    for name, value in (given or {}).items():
+        if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+            raise TypeError(f"nginx variable {name!r} must be a str, got {value!r}")
+        result[name] = str(value)
+    return result
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise ValueError(f"client_ip must be an IP address, got {text!r}") from error
+
+
+def _network(given: Union[str, object]) -> str:
+    text = str(given)
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError as error:
+        raise ValueError(
+            f"trusted_ips must be addresses or networks such as 10.0.0.0/8, got {text!r}"
+        ) from error
+    return text
