@@ -17,9 +17,10 @@ PDK round trips:
 - no token, 2: request.get_headers, response.exit
 - a bad token, 3: request.get_headers, log.info, response.exit
 
-All headers are asked for at once, because the token and the forged headers are both among them, and
-all are set at once. Each forged line costs one more call, which only a forger has to wait for. The
-line in the log, for whoever wonders why a token is refused, is free above ``--kong-log-level info``.
+All headers are asked for at once, because the token and the forged headers are both among them,
+and all are set at once. Each forged header costs one more call, which only a forger has to wait
+for. The line in the log, for whoever wonders why a token is refused, costs nothing with
+``--kong-log-level notice``.
 
 Fails closed. A bad token is a 401, any other error a 500 (``on_error`` below says so, whatever the
 server is told), and a key that does not fit the algorithms is an error when the instance is
@@ -60,11 +61,11 @@ MOST_HEADERS = 1000
 class Config:
     #: The secret of HS256 and its like; else a public key in PEM, or a JWK Set as JSON.
     key: str = field(referenceable=True, encrypted=True)
+    issuer: str
+    audience: str
     algorithms: list[str] = field(
         default_factory=lambda: ["HS256"], len_min=1, elements={"one_of": [*SECRETS, *PUBLIC]}
     )
-    issuer: str = field()
-    audience: str = field()
     #: How many seconds the clocks of issuer and gateway may differ.
     leeway: int = field(0, between=(0, 300))
     #: Which claim the service gets in which header.
@@ -175,7 +176,7 @@ def keys_of(config: Config) -> dict[Optional[str], Any]:
 
 
 def header_value(claims: dict[str, Any], name: str) -> Union[str, list[str]]:
-    """A claim as a header: text, a whole number, or a list of texts, which becomes several lines."""
+    """A claim as a header: text, a whole number, or a list of texts, one line for each."""
     claim = claims.get(name)
     values = [str(claim)] if type(claim) is int else claim if isinstance(claim, list) else [claim]
     # What people may choose by themselves, such as their names, must not end the line.

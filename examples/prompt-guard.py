@@ -7,9 +7,9 @@ categories if they are flagged.
 
 The HTTP client blocks, as plain Python does: a handler that waits for it holds up no other. In
 threads each has a thread of its own, up to ``--threads``; with ``-g`` urllib3 waits on sockets that
-gevent has patched, thousands at once; with ``-m`` each worker process does either. It is urllib3 and
-not requests because a pool of it may be used by several threads at once, by its documentation, and
-a session of requests may not.
+gevent has patched, and thousands can wait at once; with ``-m`` each worker process does either. It
+is urllib3 and not requests, because its pool is made to be used by several threads at once, and a
+session of requests is not.
 
 PDK round trips:
 
@@ -23,8 +23,9 @@ The body is all there is to know, and it is asked for raw: that is one call as w
 reads the JSON faster than Kong would send it as a table.
 
 ``on_failure`` decides what becomes of a prompt that cannot be checked, because the endpoint is not
-there, is slow, or says something else: a 503 (``closed``, the default), or it passes (``open``). All
-other errors refuse the request, a body without a prompt too: what is not understood is not checked.
+there, is slow, or says something else: a 503 (``closed``, the default), or it passes (``open``).
+All other errors refuse the request. So does a body without a prompt, or with one that could be read
+in two ways: what is not understood is not checked.
 """
 
 from __future__ import annotations

@@ -27,9 +27,9 @@ PDK round trips:
 
 One call to know who it is, one to tell the client what is left; the latter can be saved.
 
-If Redis cannot be asked within ``timeout``, ``fault_tolerant`` decides: requests pass uncounted (the
-default: a limit is no lock, and Redis should not take the API down with it), or get a 503. Any other
-error refuses the request.
+If Redis cannot be asked within ``timeout``, ``fault_tolerant`` decides: requests pass uncounted
+(the default: a limit is no lock, and Redis should not take the API down with it), or get a 503. Any
+other error refuses the request.
 """
 
 from __future__ import annotations

@@ -4,12 +4,12 @@
 The record is that of Kong's own logging plugins (``kong.log.serialize``), with what other plugins
 have added to it. A request never waits for the disk or the endpoint: its handler leaves the record
 in a queue, from which one thread takes them in batches. Where that thread cannot keep up the queue
-fills, and what does not fit is dropped and counted; a line ``{"dropped": 17}`` tells
-where records are missing, and how many have been lost so far. ``close`` writes what is in the queue, so nothing is lost when an
-instance or the server ends; what a killed process had in its queue is.
+fills, and what has no room is dropped and counted. A line ``{"dropped": 17}`` tells where records
+are missing, and how many have been lost so far. ``close`` writes what is in the queue, so nothing
+is lost when an instance or the server ends; what a killed process had in its queue is.
 
-Any number of processes may write the same file: nginx workers' instances, the workers of ``-m``. Each
-batch is written at one go under a lock, which also guards the rotation.
+Any number of processes may write the same file, such as the workers of ``-m``: each batch is
+written at one go under a lock, which also guards the rotation.
 
 PDK round trips:
 

@@ -8,8 +8,8 @@ request: the log phase takes them from there, and so does any plugin that runs l
     trace = kong.ctx.shared["trace"]
     kong.log.warn("what I have to say, trace ", trace["trace_id"])
 
-An instance has nothing of the kind. Many requests are in it at once, and with ``-m`` another process
-than the one that ran access may run log.
+The instance is no place for them. Many requests are in it at once, and with ``-m`` another process
+may run log than the one that ran access.
 
 PDK round trips:
 
