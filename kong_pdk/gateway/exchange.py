@@ -185,10 +185,12 @@ class Exchange:
     service_entity: dict[str, Any] | None = None
     body_buffer: int = BODY_BUFFER
     on_log: Callable[[LogLine], None] | None = None
-    #: A connection of nginx's stream subsystem, not an HTTP request.
-    stream: bool = False
     #: nginx variables by name, which come before those that the gateway makes.
     variables: Mapping[str, str] = field(default_factory=dict)
+    #: The certificates that the client has shown, as PEM, its own first.
+    client_chain: str | None = None
+    #: A connection of nginx's stream subsystem, not an HTTP request.
+    stream: bool = False
     #: PDK functions that are replaced, by their full names: the last of each is called, with the
     #: exchange and the arguments.
     fakes: Mapping[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)

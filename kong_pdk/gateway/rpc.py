@@ -8,6 +8,7 @@ so that a server which counts on anything else is found out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,15 @@ class PluginClient:
                     self._instance = None
         self.failures += 1
         exchange.log("err", f"the server forgot its instance {MAX_STARTS} times; event given up")
+
+    async def close_instance(self) -> None:
+        """Have the server close the plugin's instance, if there is one, as Kong does for a new
+        configuration.
+        """
+        instance, self._instance = self._instance, None
+        if instance is not None:
+            with contextlib.suppress(RPCError):
+                await self._rpc.call("plugin.CloseInstance", instance)
 
     def close(self) -> None:
         """Hang up on the server."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import ipaddress
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Callable, Optional, Protocol, Union
 
@@ -47,7 +47,7 @@ class Engine(Protocol):
     ) -> None:
         """Run the handler of one phase; what it raises is noted."""
 
-    def run(self, work: Awaitable[None]) -> None:
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Take a request through its life."""
 
     def close(self) -> None:
@@ -154,7 +154,9 @@ class Gateway:
             # A debugger may stop a handler for as long as it likes.
             answer_timeout=0,
         )
-        self._engine: Optional[Engine] = _engine(mode, self._target, self._config_text, settings)
+        self._engine: Optional[Engine] = _engine(
+            mode, self._target, self.plugin, self._config_text, settings
+        )
 
     # --- the service and Kong's functions --------------------------------------------------------
 
@@ -356,6 +358,7 @@ class Gateway:
             on_log=_log,
             stream=stream,
             variables=self.nginx,
+            client_chain=self.client_certificate,
             fakes=self._fakes,
             consumer=copy.deepcopy(self.consumer),
             credential=copy.deepcopy(self.credential),
@@ -386,12 +389,14 @@ class Gateway:
         return f"<Gateway {self.plugin.name} {self.mode}>"
 
 
-def _engine(mode: str, target: Target, config_text: str, settings: ServerConfig) -> Engine:
+def _engine(
+    mode: str, target: Target, info: PluginInfo, config_text: str, settings: ServerConfig
+) -> Engine:
     if mode == "in-process":
         return InProcess(target.plugin, config_text, settings)
     from .live import Live  # asyncio's loop, a thread and processes: for those who want them
 
-    return Live(mode, target, config_text, settings)
+    return Live(mode, target, info, config_text, settings)
 
 
 def _log(line: core.LogLine) -> None:

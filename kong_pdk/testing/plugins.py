@@ -33,11 +33,12 @@ class Target:
 
     Attributes:
         plugin: what it is, with the class.
-        path: the file or folder that it was loaded from, if it was named by that.
+        by_name: what to give :func:`resolve` in another process; ``None`` for a class or a module,
+            which it has to import.
     """
 
     plugin: Plugin
-    path: Optional[Path] = None
+    by_name: Optional[str] = None
 
 
 def resolve(given: PluginLike, schema: Optional[Sequence[Any]] = None) -> Target:
@@ -62,9 +63,9 @@ def resolve(given: PluginLike, schema: Optional[Sequence[Any]] = None) -> Target
         )
     path = Path(given)
     if path.exists():
-        return Target(_of_path(path.absolute(), schema), path.absolute())
+        return Target(_of_path(path.absolute(), schema), str(path.absolute()))
     if isinstance(given, str) and not given.endswith(".py") and os.sep not in given:
-        return Target(_of_class_or_module(given, _installed(given), schema))
+        return Target(_of_class_or_module(given, _installed(given), schema), given)
     raise PluginError(f"there is no plugin {os.fspath(given)}: neither a file nor a folder")
 
 

@@ -170,6 +170,11 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
+    # What the process of a server runs.
+    (
+        "kong_pdk.testing.launcher",
+        ("kong_pdk.testing.plugins", "kong_pdk.cli", "kong_pdk._again"),
+    ),
     # The server as it is, with the simulation in Kong's place.
     (
         "kong_pdk.testing",

@@ -83,7 +83,9 @@ def get_statistics(exchange: Exchange) -> dict[str, int]:
 
 @pdk("kong.nginx.get_tls1_version_str")
 def get_tls1_version_str(exchange: Exchange) -> str | None:
-    return TLS_VERSION if exchange.tls and exchange.phase != "log" else None
+    if not exchange.tls or exchange.phase == "log":
+        return None
+    return exchange.variables.get("ssl_protocol", TLS_VERSION)
 
 
 @pdk("kong.nginx.get_ctx")
