@@ -180,9 +180,13 @@ def header_value(claims: dict[str, Any], name: str) -> Union[str, list[str]]:
     claim = claims.get(name)
     values = [str(claim)] if type(claim) is int else claim if isinstance(claim, list) else [claim]
     # What people may choose by themselves, such as their names, must not end the line.
-    if not values or not all(isinstance(each, str) and each.isprintable() for each in values):
+    if not values or not all(map(is_printable, values)):
         raise Refused("the token is not valid", f"its claim {name} is missing, or fits no header")
     return values[0] if len(values) == 1 else values
+
+
+def is_printable(value: object) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
 
 
 def normal(name: str) -> str:

@@ -6,12 +6,12 @@ A field is named by its path, ``customer.card.number``; lists on the way are gon
 
 PDK round trips:
 
-- no JSON, 2: service.request.clear_header, response.get_headers
-- JSON without such fields, 3: service.request.clear_header, response.get_headers,
+- no JSON, 2: service.request.clear_header; response.get_headers
+- JSON without such fields, 3: service.request.clear_header; response.get_headers,
   service.response.get_raw_body
-- JSON with such fields, 6: service.request.clear_header, response.get_headers,
+- JSON with such fields, 6: service.request.clear_header; response.get_headers,
   service.response.get_raw_body, response.get_status, response.clear_header, response.exit
-- JSON that cannot be read, 5: service.request.clear_header, response.get_headers,
+- JSON that cannot be read, 5: service.request.clear_header; response.get_headers,
   service.response.get_raw_body, log.err, response.exit
 
 The first one, in access, asks the service not to compress its answer, which nobody could look into.

@@ -12,17 +12,23 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import pytest
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
     """Wait until something is true; fail if that takes far too long."""
     limit = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < limit, f"this has not come about: {what}"
         time.sleep(0.01)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool], str], None]:
+    """The function that waits until something is true."""
+    return wait_until
 
 
 class Endpoint:
@@ -104,11 +110,21 @@ class RedisServer:
         import redis
 
         path = folder / "redis.sock"
-        command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder)]
+        command = [
+            program,
+            "--port",
+            "0",
+            "--unixsocket",
+            str(path),
+            "--save",
+            "",
+            "--dir",
+            str(folder),
+        ]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.url = f"unix://{path}"
         self.client = redis.Redis.from_url(self.url, decode_responses=True)
-        eventually(path.exists, "the socket of Redis is there")
+        wait_until(path.exists, "the socket of Redis is there")
 
     def close(self) -> None:
         self.client.close()

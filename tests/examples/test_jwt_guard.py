@@ -115,7 +115,11 @@ def test_the_token_does_not_choose_the_algorithm(
     gateway = kong_gateway(GUARD, CONFIG)
     payload = json.dumps(GOOD).encode()
     unsigned = signed(b'{"alg": "none"}', payload)
-    for bad in (unsigned, unsigned.rpartition(".")[0] + ".", token(algorithm="HS512", key=SECRET * 2)):
+    for bad in (
+        unsigned,
+        unsigned.rpartition(".")[0] + ".",
+        token(algorithm="HS512", key=SECRET * 2),
+    ):
         assert is_refused(ask(gateway, bad))
     # The public key, which everybody has, as if it were a secret.
     public = pem(rsa_keys[0])
@@ -139,10 +143,28 @@ def test_a_key_set(kong_gateway: Make, rsa_keys: list[rsa.RSAPrivateKey]) -> Non
 def garbage() -> Iterator[str]:
     good = token()
     header, payload, signature = good.split(".")
-    yield from ("", ".", "..", "...", "a.b.c", f"{header}.{payload}", f"{good}.{signature}", good + "x")
+    yield from (
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        f"{header}.{payload}",
+        f"{good}.{signature}",
+        good + "x",
+    )
     yield from (good[:-2], f"{good} {good}", f"{good}, Bearer {good}", f"{good}\udcff", good[1:])
     deep = b"[" * 100_000 + b"]" * 100_000
-    for odd in (b"", b"[]", b"1", b"null", b"{", b"\xff", b'{"alg": ["HS256"]}', b'{"alg": ' + deep + b"}"):
+    for odd in (
+        b"",
+        b"[]",
+        b"1",
+        b"null",
+        b"{",
+        b"\xff",
+        b'{"alg": ["HS256"]}',
+        b'{"alg": ' + deep + b"}",
+    ):
         yield signed(odd, json.dumps(GOOD).encode())
     for odd in (b"", b"[]", b"1", b"null", b"{", b"\xff", deep, b'{"exp": 1e999}', b'{"exp": NaN}'):
         yield signed(b'{"alg": "HS256"}', odd)
@@ -195,7 +217,7 @@ def test_a_forged_header_cannot_hide_behind_a_thousand_others(kong_gateway: Make
 def test_kong_knows_who_it_is(kong_gateway: Make) -> None:
     result = ask(kong_gateway(GUARD, CONFIG), token())
     (call,) = result.calls_of("kong.client.authenticate")
-    assert call.args == [None, {"id": "alice"}]
+    assert call.args[:2] == [None, {"id": "alice"}]
 
 
 @pytest.mark.parametrize(
