@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import copy
 import itertools
 import json
 import logging
@@ -69,7 +68,7 @@ class Instance(BaseInstance):
         self.started = time.time()
         self.close: Optional[Callable[[], Any]] = None
         if handlers is None:
-            target = plugin.factory(copy.deepcopy(config))
+            target = plugin.make(config)
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
             if plugin.closes:
                 self.close = target.close

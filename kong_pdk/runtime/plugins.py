@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.machinery
 import importlib.util
 import inspect
@@ -14,11 +15,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from ..config import POLICIES
 from ..exception import PluginError
 from ..pdk.functions import PHASES
+from ..schema.asking import asked_for
+from ..schema.language import ERROR, WARNING, check_fields
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -41,6 +44,8 @@ class Plugin:
         schema: the fields of the configuration, as Kong's schema language describes them.
         phases: the phases that it has a method for.
         factory: called with a configuration, makes an instance; the author's class.
+        configure: makes what the factory is called with of a configuration as Kong sends it.
+        entity_checks: relations of the fields, as Kong's schema language describes them.
         on_error: what becomes of a request if the plugin fails, one of ``config.POLICIES``; "" for
             what the server is told.
         closes: its instances have a method ``close``.
@@ -64,9 +69,23 @@ class Plugin:
     last_close: float = 0.0
     rows: Optional[dict[str, int]] = None
     number: int = 0
+    configure: Callable[[Any], Any] = copy.deepcopy
+    entity_checks: list[dict[str, Any]] = field(default_factory=list)
+
+    def make(self, config: Any) -> Any:
+        """Make the author's object for a configuration, which stays as it is.
+
+        Raises:
+            SettingsError: the configuration does not fit the class that the author asks for.
+            Exception: whatever the author's ``__init__`` raises.
+        """
+        return self.factory(self.configure(config))
 
     def describe(self) -> dict[str, Any]:
         """What Kong's query command wants to know of the plugin."""
+        record: dict[str, Any] = {"type": "record", "fields": self.schema}
+        if self.entity_checks:
+            record["entity_checks"] = self.entity_checks
         return {
             "Name": self.name,
             "Phases": list(self.phases),
@@ -74,7 +93,7 @@ class Plugin:
             "Version": self.version,
             "Schema": {
                 "name": self.name,
-                "fields": [{"config": {"type": "record", "fields": self.schema}}],
+                "fields": [{"config": record}],
             },
         }
 
@@ -93,7 +112,8 @@ def define_plugin(
     Args:
         name: of the plugin.
         factory: the plugin's class.
-        version, priority, schema: as its module states them.
+        version, priority, schema: as its module states them; a schema that is None is made of the
+            class that the plugin asks for its configuration as, and is empty without one.
         where: the file or call that stated them, for errors.
         path: the plugin's file, if there is one.
 
@@ -119,11 +139,19 @@ def define_plugin(
         raise wrong("priority is missing: give it as an integer, priority = 10")
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise wrong(f"priority must be an integer, got {priority!r}")
+    try:
+        asked = asked_for(factory, schema)
+    except PluginError as exc:
+        raise wrong(str(exc)) from exc
+    for warning in asked.warnings:
+        logger.warning("%s: %s", where, warning)
     return Plugin(
         name=name,
         version=version,
         priority=priority,
-        schema=_check_schema(schema, wrong),
+        schema=_check_schema(asked.schema, asked.entity_checks, where),
+        entity_checks=asked.entity_checks,
+        configure=asked.make,
         phases=_find_phases(factory, wrong),
         factory=factory,
         on_error=_check_policy(factory, wrong),
@@ -141,7 +169,10 @@ def _check_policy(factory: type, wrong: Any) -> str:
     return str(policy)
 
 
-def _check_schema(schema: object, wrong: Any) -> list[dict[str, Any]]:
+def _check_schema(schema: object, entity_checks: list[Any], where: str) -> list[dict[str, Any]]:
+    def wrong(text: str) -> PluginError:
+        return PluginError(f"{where}: {text}")
+
     if isinstance(schema, Mapping):
         raise wrong(
             "Schema must be a tuple or list of fields, got one dict: "
@@ -149,23 +180,23 @@ def _check_schema(schema: object, wrong: Any) -> list[dict[str, Any]]:
         )
     if not isinstance(schema, (tuple, list)):
         raise wrong(f"Schema must be a tuple or list of fields, got {type(schema).__name__}")
-    seen: set[str] = set()
-    for number, entry in enumerate(schema, 1):
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise wrong(
-                f"Schema: field {number} must be a dict with one key, its name, like "
-                f'{{"message": {{"type": "string"}}}}, got {entry!r}'
-            )
-        ((key, definition),) = entry.items()
-        if not isinstance(key, str) or not isinstance(definition, Mapping):
-            raise wrong(f"Schema: field {number} must map a name to a dict, got {entry!r}")
-        if key in seen:
-            raise wrong(f"Schema: field {key!r} is there twice")
-        seen.add(key)
     try:
         plain: list[dict[str, Any]] = json.loads(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError) as exc:
         raise wrong(f"Schema cannot be written as JSON: {exc}") from exc
+    seen: set[str] = set()
+    problems = check_fields(schema, entity_checks or None)
+    errors = [str(problem) for problem in problems if problem.level == ERROR]
+    if errors:
+        raise wrong("; ".join(errors))
+    for problem in problems:
+        if problem.level == WARNING:
+            logger.warning("%s: %s", where, problem)
+    for entry in plain:
+        (key,) = entry
+        if key in seen:
+            raise wrong(f"Schema: field {key!r} is there twice")
+        seen.add(key)
     return plain
 
 
@@ -204,7 +235,7 @@ def plugin_of_class(
     """
     module = sys.modules.get(getattr(factory, "__module__", ""), None)
     if schema is None:
-        schema = getattr(module, "Schema", ())
+        schema = getattr(module, "Schema", None)
     path = getattr(module, "__file__", None)
     return define_plugin(
         name, factory, version, priority, schema, where=f"plugin {name!r}", path=path
@@ -229,7 +260,7 @@ def load_file(path: str, name: str) -> Plugin:
         module.Plugin,
         getattr(module, "version", None),
         getattr(module, "priority", None),
-        getattr(module, "Schema", ()),
+        getattr(module, "Schema", None),
         where=path,
         path=path,
     )

@@ -79,11 +79,13 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.exception",
         ),
     ),
+    ("kong_pdk.schema", ("kong_pdk.schema", "kong_pdk.exception")),
     (
         "kong_pdk.runtime",
         (
-            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.config", "kong_pdk._codec",
-            "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception", "kong_pdk.refusals",
+            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.schema", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception",
+            "kong_pdk.refusals",
         ),
     ),
     # Served by what runs plugins and by the parent alike: neither is known here.
@@ -167,7 +169,10 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.gateway.functions.registry",
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
-    ("kong_pdk.gateway", ("kong_pdk.gateway", "kong_pdk.exception", "kong_pdk.__version__")),
+    (
+        "kong_pdk.gateway",
+        ("kong_pdk.gateway", "kong_pdk.schema", "kong_pdk.exception", "kong_pdk.__version__"),
+    ),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
     # What the process of a server runs.
@@ -185,7 +190,10 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     ),
     (
         "kong_pdk.commands",
-        ("kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.cli", "kong_pdk.config", "kong_pdk"),
+        (
+            "kong_pdk.commands", "kong_pdk.gateway", "kong_pdk.schema", "kong_pdk.cli",
+            "kong_pdk.config", "kong_pdk",
+        ),
     ),
     (
         "kong_pdk.cli",
@@ -252,6 +260,9 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("prometheus_client", {"kong_pdk.metrics"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),
+        ("pydantic", {"kong_pdk.schema.models"}),
+        ("pydantic_core", set()),
+        ("annotated_types", set()),
     ],
 )
 def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str]) -> None:
@@ -264,7 +275,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "pytest",
+    "setproctitle", "pytest", "pydantic",
 }  # fmt: skip
 
 
@@ -291,7 +302,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver",
+    "prometheus_client", "wsgiref", "socketserver", "pydantic",
 )  # fmt: skip
 
 
@@ -397,6 +408,7 @@ NEEDS = {
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
     "kong_pdk.testing.pytest_plugin": "pytest",
+    "kong_pdk.schema.models": "pydantic",
 }
 
 
