@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn, Optional, Union
+from typing import Annotated, Any, Literal, NoReturn, Optional, Union
 
 import jwt
 
@@ -43,9 +43,12 @@ version = "1.0.0"
 priority = 1005
 on_error = "closed"
 
+Algorithm = Literal[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256",
+    "ES384", "EdDSA",
+]  # fmt: skip
 #: The shortest secrets that are safe, in bytes (RFC 7518, section 3.2).
 SECRETS = {"HS256": 32, "HS384": 48, "HS512": 64}
-PUBLIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
 #: What services believe to come from Kong.
 OURS = (
     "x-consumer-id", "x-consumer-username", "x-consumer-custom-id", "x-credential-identifier",
@@ -60,16 +63,14 @@ MOST_HEADERS = 1000
 @dataclass
 class Config:
     #: The secret of HS256 and its like; else a public key in PEM, or a JWK Set as JSON.
-    key: str = field(referenceable=True, encrypted=True)
+    key: Annotated[str, field(referenceable=True, encrypted=True)]
     issuer: str
     audience: str
-    algorithms: list[str] = field(
-        default_factory=lambda: ["HS256"], len_min=1, elements={"one_of": [*SECRETS, *PUBLIC]}
-    )
+    algorithms: list[Algorithm] = field(["HS256"], len_min=1)
     #: How many seconds the clocks of issuer and gateway may differ.
     leeway: int = field(0, between=(0, 300))
     #: Which claim the service gets in which header.
-    headers: dict[str, str] = field(default_factory=lambda: {"sub": "X-Credential-Identifier"})
+    headers: dict[str, str] = field({"sub": "X-Credential-Identifier"})
     #: Whether the service gets the token too.
     forward_token: bool = False
     realm: str = field("api", match="^[%w ._-]+$")
@@ -176,17 +177,18 @@ def keys_of(config: Config) -> dict[Optional[str], Any]:
 
 
 def header_value(claims: dict[str, Any], name: str) -> Union[str, list[str]]:
-    """A claim as a header: text, a whole number, or a list of texts, one line for each."""
+    """A claim as a header: text, a whole number, or a list of them, one line for each."""
     claim = claims.get(name)
-    values = [str(claim)] if type(claim) is int else claim if isinstance(claim, list) else [claim]
+    values: list[Any] = claim if isinstance(claim, list) else [claim]
+    texts = [str(value) if type(value) is int else value for value in values]
     # What people may choose by themselves, such as their names, must not end the line.
-    if not values or not all(map(is_printable, values)):
+    if not texts or not all(isinstance(each, str) and is_printable(each) for each in texts):
         raise Refused("the token is not valid", f"its claim {name} is missing, or fits no header")
-    return values[0] if len(values) == 1 else values
+    return texts[0] if len(texts) == 1 else texts
 
 
-def is_printable(value: object) -> bool:
-    return isinstance(value, str) and value != "" and value.isprintable()
+def is_printable(text: str) -> bool:
+    return text != "" and text.isprintable()
 
 
 def normal(name: str) -> str:

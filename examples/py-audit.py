@@ -12,7 +12,8 @@ PDK round trips:
 - an unknown client, 5: request.get_header, response.exit; ctx.shared.get, response.get_status,
   log.notice
 
-Each phase pays for itself: what access knows is kept as one text, so that log needs one call for it.
+Each phase asks for what it needs. What access knows is kept as one text, so that log needs one call
+for all of it.
 
 Fails closed: what raises in access or response is a 500.
 """

@@ -40,7 +40,7 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Annotated, Literal, NamedTuple, Optional, Union
 
 import kong_pdk.pdk.kong as kong
 from kong_pdk.schema import field, schema_of
@@ -57,7 +57,7 @@ MOST_CLIENTS = 100_000
 @dataclass
 class Config:
     #: So many requests are let through in so many seconds.
-    limit: int = field(gt=0)
+    limit: Annotated[int, field(gt=0)]
     window: int = field(60, between=(1, 86_400))
     #: What tells clients apart. Those that do not have it go by their address.
     by: Literal["address", "consumer", "credential", "header"] = "address"
@@ -79,22 +79,24 @@ class State(NamedTuple):
     """What is known of a client after a request: requests of this window and the one before."""
 
     allowed: bool
-    count: int
+    current: int
     previous: int
     #: Seconds since this window has begun.
     elapsed: float
 
     def remaining(self, limit: int, window: int) -> int:
         """How many more requests would be let through at this moment."""
-        return max(0, math.floor(limit - self.count - self.previous * (1 - self.elapsed / window)))
+        return max(
+            0, math.floor(limit - self.current - self.previous * (1 - self.elapsed / window))
+        )
 
     def wait(self, limit: int, window: int) -> int:
         """Whole seconds until one more request is let through."""
-        room = limit - 1 - self.count
+        room = limit - 1 - self.current
         if room >= 0:
             # The window before must have slid so far that only `room` of its requests are left.
             return self._until(window, room, self.previous, self.elapsed)
-        return self._until(window, limit - 1, self.count, self.elapsed - window)
+        return self._until(window, limit - 1, self.current, self.elapsed - window)
 
     @staticmethod
     def _until(window: int, room: int, requests: int, elapsed: float) -> int:
@@ -221,11 +223,11 @@ class Plugin:
         """Whose request it is."""
         if self.config.by == "consumer":
             consumer, _ = kong.client.get_consumer()
-            if consumer is not None:
+            if consumer is not None and "id" in consumer:
                 return f"consumer:{consumer['id']}"
         elif self.config.by == "credential":
             credential, _ = kong.client.get_credential()
-            if credential is not None:
+            if credential is not None and "id" in credential:
                 return f"credential:{credential['id']}"
         elif self.config.by == "header":
             value, _ = kong.request.get_header(self.config.header)

@@ -64,7 +64,9 @@ class Config:
     attempts: int = field(3, between=(1, 10))
 
 
-Schema = schema_of(Config)
+Schema = schema_of(
+    Config, entity_checks=[{"at_least_one_of": ["path", "url"]}, {"only_one_of": ["path", "url"]}]
+)
 
 
 class Sink(Protocol):
@@ -106,7 +108,7 @@ class File:
 class NoRedirects(urllib.request.HTTPRedirectHandler):
     """A redirect is an error: it must not carry the authorization to another host."""
 
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
         return None
 
 
@@ -204,8 +206,6 @@ class Writer:
 
 class Plugin:
     def __init__(self, config: Config) -> None:
-        if bool(config.path) == bool(config.url):
-            raise ValueError("request-log: give it either a path or a url")
         sink: Sink
         if config.url:
             sink = Endpoint(config.url, config.authorization, config.timeout)

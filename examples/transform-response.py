@@ -46,15 +46,15 @@ on_error = "closed"
 @dataclass
 class Config:
     #: Paths of fields that clients do not get.
-    remove: list[str] = field(default_factory=list)
+    remove: list[str] = field([])
     #: New names of fields, by their paths: ``{"customer.nm": "name"}``.
-    rename: dict[str, str] = field(default_factory=dict)
+    rename: dict[str, str] = field({})
     #: Paths of fields of which clients get the last characters only.
-    mask: list[str] = field(default_factory=list)
+    mask: list[str] = field([])
     #: How many characters that is; none are shown of a text that is not three times as long.
     shown: int = field(4, between=(0, 32))
     #: Headers that answers get, in place of those of the same name.
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field({})
 
 
 Schema = schema_of(Config)
