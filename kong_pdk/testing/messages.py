@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, Union
-from urllib.parse import urlencode
+from typing import Any, Union
+from urllib.parse import urlencode, urlsplit
 
 from .. import gateway as core
 
@@ -17,6 +17,8 @@ Body = Union[str, bytes, None]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def make_headers(given: HeadersLike) -> core.Headers:
@@ -131,6 +133,11 @@ def ready_response(given: object, where: str) -> core.Response:
     return core.Response(given.status, given.headers.copy(), given.body)
 
 
+def echo(request: core.ServiceRequest) -> core.Response:
+    """Answer a request with its own headers and body: a service for ``gateway.upstream``."""
+    return Response(200, request.headers, request.body)
+
+
 def make_request(
     method: str,
     target: str,
@@ -139,36 +146,29 @@ def make_request(
     json: Any,
     form: Any,
     http_version: float,
-    scheme: str,
-    port: int,
-) -> core.Request:
-    """Return a client's request, with the headers that every client sends.
+    tls: bool,
+) -> tuple[core.Request, int]:
+    """Return a client's request, with the headers that every client sends, and its port.
 
     Raises:
-        ValueError: the target is no path.
+        ValueError: the target is neither a path nor a URL.
     """
+    scheme, port, host = ("https", 8443, "localhost") if tls else ("http", 8000, "localhost")
+    if target.startswith(("http://", "https://")):
+        parts = urlsplit(target)
+        scheme, host = parts.scheme, parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        port = parts.port or _PORTS[scheme]
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.startswith("/") and target != "*":
-        raise ValueError(f"the target must be a path like '/orders?page=2', got {target!r}")
+        raise ValueError(
+            f"the target must be a path like '/orders?page=2' or a URL, got {target!r}"
+        )
     lines = make_headers(headers)
     data = make_body(lines, body, json, form)
     if "host" not in lines:
-        default = 443 if scheme == "https" else 80
-        lines = core.Headers(
-            [("Host", "localhost" if port == default else f"localhost:{port}"), *lines]
-        )
+        name = host if port == _PORTS[scheme] else f"{host}:{port}"
+        lines = core.Headers([("Host", name), *lines])
     if data and "content-length" not in lines and "transfer-encoding" not in lines:
         lines.set("Content-Length", str(len(data)))
-    return core.Request(method.upper(), target, lines, data, http_version, scheme)
-
-
-def as_mapping(what: str, value: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
-    """Return a copy of an entity such as a consumer.
-
-    Raises:
-        TypeError: it is no mapping.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{what} must be a dict, got {type(value).__name__}")
-    return dict(value)
+    return core.Request(method.upper(), target, lines, data, http_version, scheme), port
