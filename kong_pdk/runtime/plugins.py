@@ -184,7 +184,6 @@ def _check_schema(schema: object, entity_checks: list[Any], where: str) -> list[
         plain: list[dict[str, Any]] = json.loads(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError) as exc:
         raise wrong(f"Schema cannot be written as JSON: {exc}") from exc
-    seen: set[str] = set()
     problems = check_fields(schema, entity_checks or None)
     errors = [str(problem) for problem in problems if problem.level == ERROR]
     if errors:
@@ -192,11 +191,6 @@ def _check_schema(schema: object, entity_checks: list[Any], where: str) -> list[
     for problem in problems:
         if problem.level == WARNING:
             logger.warning("%s: %s", where, problem)
-    for entry in plain:
-        (key,) = entry
-        if key in seen:
-            raise wrong(f"Schema: field {key!r} is there twice")
-        seen.add(key)
     return plain
 
 

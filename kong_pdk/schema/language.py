@@ -143,8 +143,9 @@ class _Check:
                 self.error(path, f"the name of field {number} must be a text, {_got(name)}")
                 continue
             where = _join(path, name)
-            if name in seen:
-                self.warning(where, "is there twice: Kong takes the last one")
+            if name in seen:  # nothing that Kong refuses, but this server has always done so
+                level = WARNING if path else ERROR
+                self.add(level, where, "is there twice: Kong would take the last one alone")
             seen.add(name)
             self._name(name, where, at_top=not path)
             self.field(definition, where)
