@@ -115,8 +115,8 @@ class LocalCounters:
 
     def take(self, key: str, limit: int, window: int) -> State:
         """Count a request of a client, if the limit lets it through."""
-        now = time.monotonic()
         with self.lock:
+            now = time.monotonic()  # not before: nobody may have a later one by then
             began, count, previous = self.clients.pop(key, (now, 0, 0))
             passed = int((now - began) // window)
             if passed:

@@ -40,11 +40,11 @@ def test_as_many_are_checked_at_once_as_are_asked(kong_gateway: Make, endpoint: 
     everybody = threading.Barrier(together)
 
     def answer(body: bytes) -> tuple[int, bytes]:
-        everybody.wait(60)
+        everybody.wait(30)
         return 200, json.dumps(BAD if "bad" in json.loads(body)["input"] else GOOD).encode()
 
     endpoint.answer = answer
-    gateway = kong_gateway(GUARD, {"url": endpoint.url, "timeout": 50})
+    gateway = kong_gateway(GUARD, {"url": endpoint.url, "timeout": 40})
     prompts = [f"{'bad' if n % 3 else 'good'} prompt {n}" for n in range(together)]
     with ThreadPoolExecutor(together) as pool:
         results = list(pool.map(lambda prompt: gateway.post("/", json={"prompt": prompt}), prompts))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from types import FrameType
+from typing import Any, Callable, Optional
 
 import pytest
 
@@ -170,15 +174,33 @@ def test_of_many_at_once_no_more_than_the_limit_get_through(
         assert passed == 10
 
 
+def test_threads_that_take_turns_in_the_midst_of_it(kong_gateway: Make) -> None:
+    gateway = kong_gateway(LIMIT, {"limit": 10, "window": 3600})
+
+    def give_way(frame: FrameType, event: str, argument: object) -> Optional[Callable[..., Any]]:
+        """Let another thread go on, at each line of what counts."""
+        if frame.f_code.co_name != "take":
+            return None
+        time.sleep(0.0005)
+        return give_way
+
+    assert gateway.get("/").status == 200
+    threading.settrace(give_way)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda _: gateway.get("/").status, range(30)))
+    finally:
+        threading.settrace(None)  # type: ignore[arg-type]
+    assert found.count(200) == 9
+
+
 def test_all_instances_of_a_process_count_together(kong_gateway: Make) -> None:
     """Each worker of nginx starts an instance of its own."""
-    import importlib.util
-
     spec = importlib.util.spec_from_file_location("rate_limit_of_this_test", LIMIT)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(__import__("sys").modules, spec.name, module)
+        patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
         gateways = [kong_gateway(module, {"limit": 2, "window": 3600}) for _ in range(2)]
         assert [gateway.get("/").status for gateway in gateways * 2] == [200, 200, 429, 429]
