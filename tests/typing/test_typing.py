@@ -92,7 +92,7 @@ def test_everything_is_there(folder: Path) -> None:
     checked = {str(path.relative_to(folder)) for path in folder.glob("*/*.py")}
     assert checked >= {
         "strict/good_lua_style.py", "strict/good_python_style.py", "strict/py_token.py",
-        "plain/py_hello.py", "plain/readme_0.py",
+        "strict/jwt_guard.py", "plain/py_hello.py", "plain/readme_0.py",
     }  # fmt: skip
     functions = len(re.findall(r"^    def ", examples_of_the_reference(), re.MULTILINE))
     assert functions == (ROOT / "kong_pdk/pdk/_table.py").read_text("utf-8").count("FunctionSpec(")
