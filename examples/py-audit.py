@@ -4,6 +4,18 @@
 Shows what the phases are for: access may end the request, response sees what the service answered
 (Kong buffers it for that), log runs when the client has got everything and the request itself is
 gone. kong.ctx.shared carries a value from one phase to the next.
+
+PDK round trips:
+
+- a known client, 9: request.get_header, request.get_method, request.get_path, ctx.shared.set;
+  service.response.get_status, response.set_header; ctx.shared.get, response.get_status, log.notice
+- an unknown client, 5: request.get_header, response.exit; ctx.shared.get, response.get_status,
+  log.notice
+
+Each phase asks for what it needs. What access knows is kept as one text, so that log needs one call
+for all of it.
+
+Fails closed: what raises in access or response is a 500.
 """
 
 import hmac

@@ -2,6 +2,17 @@
 """Asks for a bearer token and a JSON body, and takes secrets out of the service's answer.
 
 Shows the helpers: what most plugins need and would otherwise write by hand.
+
+PDK round trips:
+
+- an order, 6: request.get_header, request.get_raw_body; service.response.get_raw_body,
+  response.get_status, response.clear_header, response.exit
+- no token, 2: request.get_header, response.exit
+- no JSON, 3: request.get_header, request.get_raw_body, response.exit
+
+One for each of the first two helpers, three for the last one, and one for the service's answer.
+
+Fails closed: what raises is a 500.
 """
 
 import json

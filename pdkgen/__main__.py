@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import reference, spec, stubs, table
+from . import cli, reference, spec, stubs, table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +20,7 @@ def outputs(found: spec.Spec) -> dict[str, str]:
         f"{pdk}/kong.pyi": stubs.stub(found, "kong"),
         f"{pdk}/python_style.pyi": stubs.stub(found, "python_style"),
         **{f"docs/reference/{name}": page for name, page in reference.pages(found).items()},
+        "docs/reference/cli.md": cli.page(),
     }
 
 
@@ -34,7 +35,11 @@ def main() -> int:
         print(f"pdkgen: {exc}", file=sys.stderr)
         return 1
     folder = ROOT / "docs/reference"
-    stale = [path for path in folder.glob("*.md") if f"docs/reference/{path.name}" not in wanted]
+    stale = [
+        path for path in folder.glob("*.md")
+        if f"docs/reference/{path.name}" not in wanted
+        and path.read_text(encoding="utf-8").startswith(reference.NOTE)  # else written by hand
+    ]  # fmt: skip
     changed = [
         name for name, content in wanted.items()
         if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != content

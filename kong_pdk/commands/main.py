@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,35 +14,46 @@ from .. import __version__
 #: Subcommands: name, module beside this one, one line for the overview. A module has ``EPILOG``,
 #: ``configure(parser)``, which adds its arguments, and ``run(args)``, which returns the status.
 COMMANDS = (
+    ("new", "new", "write a plugin with a test, ready to run"),
+    ("check", "check", "look at a plugin as Kong would, and run it once"),
     ("try", "try_", "run a plugin behind a small gateway on this machine"),
+    ("conf", "conf", "print the settings that make Kong run plugins"),
+    ("dump", "dump", "print what Kong gets to know of plugins"),
+    ("completion", "completion", "print a script for a shell's completion"),
     ("status", "status", "show what a running plugin server is doing"),
 )
 
 _EPILOG = """\
 examples:
-  kong-pdk try my_plugin.py
+  kong-pdk new my-plugin
+  kong-pdk check my_plugin.py
   kong-pdk try my_plugin.py --config '{"message": "hello"}' --request "GET /orders?page=2"
+  kong-pdk conf my_plugin.py --kong-version 3.10
   kong-pdk status --kong-prefix /usr/local/kong
   kong-pdk try --help
 """
 
 
-class _Subparser(argparse.ArgumentParser):
+class Subparser(argparse.ArgumentParser):
     """A subcommand's parser, which imports the subcommand when its arguments are to be parsed."""
 
     def __init__(self, *, module: str | None = None, **options: Any) -> None:
         super().__init__(**options)
         self._module = module
 
-    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # has overloads
-        self, args: Any = None, namespace: Any = None
-    ) -> Any:
+    def load(self) -> None:
+        """Import the subcommand, and take its arguments."""
         module, self._module = self._module, None
         if module is not None:
             command = importlib.import_module(f"{__package__}.{module}")
             self.epilog = command.EPILOG
             command.configure(self)
             self.set_defaults(run=command.run)
+
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
+        self.load()
         return super().parse_known_args(args, namespace)
 
 
@@ -55,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"kong-pdk {__version__}")
     commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=_Subparser
+        title="commands", metavar="COMMAND", required=True, parser_class=Subparser
     )
     for name, module, summary in COMMANDS:
         commands.add_parser(
@@ -66,6 +78,14 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
     return parser
+
+
+def subparsers_of(parser: argparse.ArgumentParser) -> dict[str, Subparser]:
+    """The subcommands' parsers by their names; :meth:`Subparser.load` gives them arguments."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,7 +102,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             sense.
     """
     args = build_parser().parse_args(argv)
-    status: int = args.run(args)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `kong-pdk ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
     return status
 
 

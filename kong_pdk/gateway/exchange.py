@@ -7,14 +7,16 @@ comes next, and reads the answer off when it is due.
 from __future__ import annotations
 
 import ipaddress
+import json
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from . import error_pages
 from .headers import Headers
-from .values import to_json
+from .values import to_json, to_text
 
 #: What the gateway calls itself in ``Server`` and ``Via``.
 SERVER_NAME = "kong-pdk"
@@ -88,6 +90,25 @@ class ServiceRequest:
     read_timeout: float
     tls_verify: bool
 
+    @property
+    def path(self) -> str:
+        """The path as it stands in the request line."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """The query string, without its question mark."""
+        return self.target.partition("?")[2]
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are not UTF-8 are surrogate escapes."""
+        return to_text(self.body)
+
+    def json(self) -> Any:
+        """Return the body, read as JSON. Raises ValueError if it is none."""
+        return json.loads(self.text)
+
 
 @dataclass
 class Response:
@@ -140,6 +161,9 @@ class PhaseRun:
     calls: list[Call] = field(default_factory=list)
     #: When it began, by the monotonic clock.
     began: float = field(default_factory=time.monotonic)
+    #: Seconds that the gateway waited for the plugin before each of its calls, and last for its
+    #: end, where a driver measures that: the plugin's own time and the way to it and back.
+    waits: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -164,6 +188,19 @@ class Exchange:
     service_entity: dict[str, Any] | None = None
     body_buffer: int = BODY_BUFFER
     on_log: Callable[[LogLine], None] | None = None
+    #: nginx variables by name, which come before those that the gateway makes.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: The certificates that the client has shown, as PEM, its own first.
+    client_chain: str | None = None
+    #: The gateway's environment, where the vault looks; ``None``: this process's own.
+    environment: Mapping[str, str] | None = None
+    #: What of the path the route has matched and stripped, if it has.
+    stripped: str | None = None
+    #: A connection of nginx's stream subsystem, not an HTTP request.
+    stream: bool = False
+    #: PDK functions that are replaced, by their full names: the last of each is called, with the
+    #: exchange and the arguments.
+    fakes: Mapping[str, Sequence[Callable[..., Any]]] = field(default_factory=dict)
 
     phase: str = ""
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -269,6 +306,9 @@ class Exchange:
         if self.headers_sent:
             return
         self.unexpected = True
+        if self.phase == "certificate":
+            self.response.status = 0  # the TLS handshake fails
+            return
         body = to_json({"message": error_pages.message_for(500)})
         self.answer(500, body.encode(), Headers([("Content-Type", error_pages.JSON_TYPE)]))
 
@@ -333,12 +373,14 @@ class Exchange:
         headers = self.request.headers
         trusted = headers if self.trusts_client else Headers()
         so_far = headers.get("x-forwarded-for")
+        prefix = trusted.get("x-forwarded-prefix") or self.stripped
         return [
             ("X-Forwarded-For", f"{so_far}, {self.client_ip}" if so_far else self.client_ip),
             ("X-Forwarded-Proto", trusted.get("x-forwarded-proto") or self.request.scheme),
             ("X-Forwarded-Host", trusted.get("x-forwarded-host") or self.request.host),
             ("X-Forwarded-Port", trusted.get("x-forwarded-port") or str(self.server_port)),
             ("X-Forwarded-Path", trusted.get("x-forwarded-path") or self.request.path),
+            *([("X-Forwarded-Prefix", prefix)] if prefix else []),
             ("X-Real-IP", self.client_ip),
             ("X-Kong-Request-Id", self.request_id),
         ]
@@ -391,6 +433,8 @@ def split_port(text: str) -> tuple[str, int | None]:
 
 def is_trusted(address: str, trusted: tuple[str, ...]) -> bool:
     """Say whether an address lies in one of the networks; a text that is no address does not."""
+    if not trusted:
+        return False
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 #: Headers that belong to one connection, which a proxy must not pass on (RFC 9110, 7.6.1).
@@ -19,6 +20,7 @@ HOP_BY_HOP = frozenset(
 )
 
 
+@functools.lru_cache(512)
 def normal(name: str) -> str:
     """Return the form of a header name under which it is looked up.
 
@@ -44,6 +46,18 @@ class Headers:
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
+
+    def __getitem__(self, name: str) -> str:
+        """The first value of a header. Raises KeyError where there is none."""
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._lines == other._lines
+
+    __hash__ = None  # type: ignore[assignment]  # they can be changed
 
     def __repr__(self) -> str:
         return f"Headers({self._lines!r})"

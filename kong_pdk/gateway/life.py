@@ -22,6 +22,8 @@ from .exchange import Exchange, PhaseRun
 
 #: The phases that a plugin server can have, in the order in which a request meets them.
 PHASES = ("certificate", "rewrite", "access", "response", "log")
+#: Those that a stream connection meets.
+STREAM_PHASES = ("certificate", "preread", "log")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,27 @@ Action = Union[RunPhase, CallUpstream, Respond]
 def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
     """Yield what is to be done with a request, in order.
 
+    A stream connection (``exchange.stream``) has phases of its own, and no upstream that answers.
+
     A phase that answers the client, or breaks, keeps the upstream from being called, and the
-    response phase with it; the log phase is run in any case.
+    response phase with it; the log phase is run in any case, but for a TLS handshake that fails
+    because the certificate phase has broken.
 
     Args:
         exchange: the request, which the driver changes between two actions.
         phases: the phases for which the plugin has handlers.
     """
+    if exchange.stream:
+        yield from _stream_life(exchange, phases)
+        return
     began = time.monotonic()
     waited = 0.0
     exchange.buffered = exchange.buffered or "response" in phases
     for phase in ("certificate", "rewrite", "access"):
         if phase in phases and (phase != "certificate" or exchange.tls):
             yield from _run(exchange, phase)
+        if exchange.aborted == "certificate":
+            return  # no handshake: there is nobody to answer
         if exchange.exited is not None or exchange.aborted is not None:
             break
     else:
@@ -79,6 +89,24 @@ def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
         if "response" in phases:
             yield from _run(exchange, "response")
     exchange.finish(time.monotonic() - began - waited)
+    yield Respond()
+    if "log" in phases:
+        yield from _run(exchange, "log")
+
+
+def _stream_life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
+    """The life of a stream connection, whose bytes no plugin sees."""
+    for phase in ("certificate", "preread"):
+        if phase in phases and (phase != "certificate" or exchange.tls):
+            yield from _run(exchange, phase)
+        if exchange.aborted == "certificate":
+            return
+        if exchange.exited is not None or exchange.aborted is not None:
+            break
+    else:
+        exchange.proxied = True
+    exchange.headers_sent = True
+    exchange.response_size = len(exchange.response.body)
     yield Respond()
     if "log" in phases:
         yield from _run(exchange, "log")

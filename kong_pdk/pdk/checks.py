@@ -65,6 +65,37 @@ def settle(
     return settled
 
 
+#: Stands for an argument that is there, but not known yet.
+UNKNOWN = object()
+
+
+def examine(spec: FunctionSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Check a call that is only written, as far as its arguments are known.
+
+    Args:
+        spec: of the function.
+        args: positional arguments, :data:`UNKNOWN` for those that only a run can tell.
+        kwargs: keyword arguments, likewise.
+
+    Raises:
+        ArgumentError: an argument is missing, is one too many, or has the wrong type.
+        ArgumentValueError: an argument has a value that Kong does not take.
+    """
+    if spec.variadic:
+        if kwargs or not args:
+            _texts(spec, args, kwargs)
+        return
+    if kwargs:
+        args = _in_order(spec, args, kwargs)
+    if not spec.least <= len(args) <= len(spec.params):
+        _refuse_count(spec, len(args))
+    for parameter, value in zip(spec.params, args):
+        if value is not UNKNOWN:
+            _accept(spec, parameter, value)
+    if spec.rule and not any(each is UNKNOWN for each in args):
+        RULES[spec.rule](spec, None, *args)
+
+
 # --- the call as a whole --------------------------------------------------------------------------
 
 

@@ -60,13 +60,14 @@ class Namespace(_codec.Namespace):
             raise UnreachableError(
                 f"{full} cannot be used from a plugin server: {UNREACHABLE[full]}"
             )
-        raise AttributeError(_explain(full))
+        raise AttributeError(explain(full))
 
     def __repr__(self) -> str:
         return f"<{self._path}>"
 
 
-def _explain(full: str) -> str:
+def explain(full: str) -> str:
+    """What to say of a name that the PDK does not have: which ones are near."""
     known = sorted({*SPECS, *_namespaces(SPECS), *ITEMS})
     close = close_matches(full, known, 3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""

@@ -54,10 +54,10 @@ def examples_of_the_reference() -> str:
 
 def plugins_of_the_docs() -> Iterator[tuple[str, str]]:
     """The whole plugins that README and docs show, with names for their modules."""
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         blocks = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.M)
         for number, block in enumerate(block for block in blocks if "Schema =" in block):
-            yield f"{page.stem.lower()}_{number}", block
+            yield f"{page.stem.lower().replace('-', '_')}_{number}", block
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_everything_is_there(folder: Path) -> None:
     checked = {str(path.relative_to(folder)) for path in folder.glob("*/*.py")}
     assert checked >= {
         "strict/good_lua_style.py", "strict/good_python_style.py", "strict/py_token.py",
-        "plain/py_hello.py", "plain/readme_0.py",
+        "strict/jwt_guard.py", "plain/py_hello.py", "plain/readme_0.py",
     }  # fmt: skip
     functions = len(re.findall(r"^    def ", examples_of_the_reference(), re.MULTILINE))
     assert functions == (ROOT / "kong_pdk/pdk/_table.py").read_text("utf-8").count("FunctionSpec(")

@@ -108,8 +108,9 @@ def disable_session_reuse(exchange: Exchange) -> bool:
 
 
 @pdk("kong.client.tls.get_full_client_certificate_chain")
-def get_full_client_certificate_chain(exchange: Exchange) -> None:
-    """Return nil: this gateway's clients have no certificate."""
+def get_full_client_certificate_chain(exchange: Exchange) -> str | None:
+    check(exchange.phase != "log", "the connection is over when the log phase runs")
+    return exchange.client_chain
 
 
 @pdk("kong.client.tls.set_client_verify")

@@ -43,6 +43,19 @@ _VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "uri": lambda e: e.request.path,
     "document_uri": lambda e: e.request.path,
 }
+#: Those of a stream connection.
+_OF_STREAMS = frozenset(
+    [
+        "hostname",
+        "realip_remote_addr",
+        "realip_remote_port",
+        "remote_addr",
+        "remote_port",
+        "server_addr",
+        "server_port",
+        "status",
+    ]
+)
 _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
 
 
@@ -50,6 +63,12 @@ _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
 def get_var(exchange: Exchange, name: Any) -> str | None:
     """Return one of nginx's variables; nil for one that this gateway does not have."""
     wanted = need_string("the variable's name", name)
+    if wanted in exchange.variables:
+        return exchange.variables[wanted]
+    if exchange.stream:
+        if wanted == "protocol":
+            return "TCP"
+        return _VARIABLES[wanted](exchange) if wanted in _OF_STREAMS else None
     if wanted in _VARIABLES:
         return _VARIABLES[wanted](exchange)
     if wanted.startswith("http_"):
@@ -64,7 +83,7 @@ def get_var(exchange: Exchange, name: Any) -> str | None:
 
 @pdk("kong.nginx.get_subsystem")
 def get_subsystem(exchange: Exchange) -> str:
-    return "stream" if exchange.phase == "preread" else "http"
+    return "stream" if exchange.stream or exchange.phase == "preread" else "http"
 
 
 @pdk("kong.nginx.get_statistics")
@@ -81,7 +100,9 @@ def get_statistics(exchange: Exchange) -> dict[str, int]:
 
 @pdk("kong.nginx.get_tls1_version_str")
 def get_tls1_version_str(exchange: Exchange) -> str | None:
-    return TLS_VERSION if exchange.tls and exchange.phase != "log" else None
+    if not exchange.tls or exchange.phase == "log":
+        return None
+    return exchange.variables.get("ssl_protocol", TLS_VERSION)
 
 
 @pdk("kong.nginx.get_ctx")
