@@ -14,6 +14,8 @@
     │   │                             AttributeError)
     │   └── EventEnded                a PDK call after the end of its event (also RuntimeError)
     ├── PluginError                   not a plugin that Kong could use (also ValueError)
+    │   └── SchemaError                   a class that cannot be made a Schema of
+    ├── SettingsError                 a configuration does not fit its Schema (also ValueError)
     ├── ConfigError                   an option of the server makes no sense (also ValueError)
     ├── ListenError                   the socket cannot be served (also OSError)
     ├── WorkerError                   a worker process cannot start (also RuntimeError)
@@ -33,6 +35,8 @@
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 __all__ = [
     "ArgumentError",
@@ -56,6 +60,8 @@ __all__ = [
     "RPCError",
     "ReplyLost",
     "ResponseSent",
+    "SchemaError",
+    "SettingsError",
     "TooManyStarts",
     "UnknownInstance",
     "UnreachableError",
@@ -101,6 +107,37 @@ class EventEnded(PDKException, RuntimeError):
 
 class PluginError(KongPDKError, ValueError):
     """What was found is no plugin that Kong could use; the text names file and field."""
+
+
+class SchemaError(PluginError):
+    """A class that describes a configuration cannot be made a Schema of; names class and field."""
+
+
+class SettingsError(KongPDKError, ValueError):
+    """A plugin's configuration does not fit its Schema.
+
+    Args:
+        field: the field's name, with dots where it is inside of others.
+        problem: what is wrong with it.
+
+    Attributes:
+        field: the first field that does not fit.
+        problems: field and problem of all that do not.
+    """
+
+    def __init__(self, field: str, problem: str = "does not fit the schema") -> None:
+        super().__init__(f"config field {field!r}: {problem}")
+        self.field = field
+        self.problems = [(field, problem)]
+
+    @classmethod
+    def of(cls, problems: Sequence[tuple[str, str]]) -> SettingsError:
+        """Make one error of several problems, each a field and what is wrong with it."""
+        error = cls(*problems[0])
+        error.problems = list(problems)
+        if len(problems) > 1:
+            error.args = ("; ".join(str(cls(*each)) for each in problems),)
+        return error
 
 
 class ConfigError(KongPDKError, ValueError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import MAX_SOCKET_PATH
-from ..gateway import PHASES, Exchange, GatewayError, LogLine, Trace
+from ..gateway import PHASES, Exchange, GatewayError, LogLine, SettingsError, Trace
 from ..gateway.plugin import SOCKET_NAME, PluginInfo, parse_dump, plan
 
 EPILOG = """\
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         with _prefix() as prefix:
             return asyncio.run(_until_signal(args, prefix))
-    except GatewayError as error:
+    except (GatewayError, SettingsError) as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         return 0

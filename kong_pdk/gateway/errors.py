@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from ..exception import KongPDKError, RPCError
+from ..exception import KongPDKError, RPCError, SettingsError
+
+__all__ = ["BadAnswer", "GatewayError", "NoAnswer", "ServerFailed", "SettingsError"]
 
 
 class GatewayError(KongPDKError):
     """The gateway cannot do what it was asked to; its text is for the person who asked."""
-
-
-class SettingsError(GatewayError):
-    """A plugin's configuration does not fit its schema.
-
-    Attributes:
-        field: the field's name, with dots where it is inside of others.
-    """
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"config field {field!r}: {problem}")
-        self.field = field
 
 
 class ServerFailed(GatewayError):

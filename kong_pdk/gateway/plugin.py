@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import schema
+from ..schema import values
 from .errors import GatewayError, ServerFailed
 
 #: The socket's name under the prefix; given to the server, so that no rule has to be guessed.
@@ -29,7 +29,7 @@ class PluginInfo:
     version: str
     priority: float
     phases: tuple[str, ...]
-    #: The whole schema as dumped; see :func:`.schema.config_fields`.
+    #: The whole schema as dumped; see :func:`kong_pdk.schema.values.config_fields`.
     schema: Any = field(repr=False, default=None)
 
     def config_text(self, config: Any, plugin_id: str) -> str:
@@ -42,7 +42,8 @@ class PluginInfo:
         Raises:
             SettingsError: the configuration does not fit the schema.
         """
-        completed = schema.complete(config, schema.config_fields(self.schema))
+        record = values.config_record(self.schema)
+        completed = values.complete(config, record.get("fields"), record.get("entity_checks"))
         own = {
             "__plugin_id": plugin_id,
             "__seq__": 1,

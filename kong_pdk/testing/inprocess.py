@@ -18,7 +18,7 @@ from ..exception import EventAbandoned
 from ..gateway import functions
 from ..gateway.exchange import Exchange
 from ..gateway.functions import Reply
-from ..runtime.plugins import Plugin
+from ..plugins import Plugin
 from ..runtime.service import Service, error_text
 from .result import NOT_STARTED, Failure
 

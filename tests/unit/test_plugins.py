@@ -11,12 +11,8 @@ from typing import Any
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.runtime.plugins import (
-    PHASES,
-    Plugin,
-    define_plugin,
-    plugin_of_class,
-)
+from kong_pdk.pdk.functions import PHASES
+from kong_pdk.plugins import Plugin, define_plugin, plugin_of_class
 
 
 class Good:
@@ -93,16 +89,30 @@ def test_versions(version: str) -> None:
     assert define(version=version).version == version
 
 
-@pytest.mark.parametrize("schema", [(), [], ({"a": {"type": "string"}},), [{"a": {}}, {"b": {}}]])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        (),
+        [],
+        ({"a": {"type": "string"}},),
+        [{"a": {"type": "map", "keys": {"type": "string"}, "values": {"type": "number"}}}],
+    ],
+)
 def test_schemas(schema: Any) -> None:
     assert define(schema=schema).schema == list(schema)
 
 
 def test_a_schema_is_copied_as_json() -> None:
-    inner: dict[str, Any] = {"type": "array", "default": ("a", "b")}
+    inner: dict[str, Any] = {
+        "type": "array",
+        "elements": {"type": "string"},
+        "default": ("a", "b"),
+    }
     plugin = define(schema=({"keys": inner},))
     inner["type"] = "changed"
-    assert plugin.schema == [{"keys": {"type": "array", "default": ["a", "b"]}}]
+    assert plugin.schema == [
+        {"keys": {"type": "array", "elements": {"type": "string"}, "default": ["a", "b"]}}
+    ]
 
 
 def coroutine_phase() -> type:
@@ -141,6 +151,7 @@ def test_close_is_no_phase() -> None:
         define(factory=with_phase(close=lambda self: None))
 
 
+A_TEXT = {"a": {"type": "string"}}
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "name_none": ({"name": None}, "plugin's name must consist of .* got None"),
     "name_empty": ({"name": ""}, "plugin's name must .* got ''"),
@@ -170,12 +181,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "schema_dict": ({"schema": {"a": {}}}, "Schema must be a tuple or list .* comma missing"),
     "schema_text": ({"schema": "a"}, "Schema must be a tuple or list of fields, got str"),
     "schema_set": ({"schema": {"a"}}, "Schema must be a tuple or list of fields, got set"),
-    "field_text": ({"schema": ({"a": {}}, "b")}, "Schema: field 2 must be a dict .* got 'b'"),
+    "field_text": ({"schema": (A_TEXT, "b")}, "Schema: field 2 must be a dict .* got 'b'"),
     "field_empty": ({"schema": ({},)}, "Schema: field 1 must be a dict with one key"),
     "field_two_keys": ({"schema": ({"a": {}, "b": {}},)}, "Schema: field 1 must be a dict"),
-    "field_key_number": ({"schema": ({1: {}},)}, "Schema: field 1 must map a name to a dict"),
-    "field_value_text": ({"schema": ({"a": "string"},)}, "Schema: field 1 must map a name"),
-    "field_twice": ({"schema": ({"a": {}}, {"a": {}})}, "Schema: field 'a' is there twice"),
+    "field_key_number": ({"schema": ({1: {}},)}, "Schema: the name of field 1 must be a text"),
+    "field_value_text": ({"schema": ({"a": "string"},)}, "Schema: field 'a': must be a dict"),
+    "field_twice": ({"schema": (A_TEXT, A_TEXT)}, "Schema: field 'a': is there twice"),
     "schema_object": ({"schema": ({"a": {"default": object()}},)}, "Schema cannot be .* JSON: "),
     "schema_bytes": ({"schema": ({"a": {"default": b"x"}},)}, "Schema cannot be .* JSON: "),
     "schema_nan": ({"schema": ({"a": {"default": float("nan")}},)}, "Schema cannot be .* JSON: "),

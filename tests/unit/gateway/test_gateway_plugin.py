@@ -10,7 +10,7 @@ import pytest
 
 from kong_pdk.gateway import GatewayError, ServerFailed, SettingsError
 from kong_pdk.gateway.plugin import calls_starter, parse_dump, plan
-from kong_pdk.gateway.schema import complete, config_fields
+from kong_pdk.schema.values import complete, config_fields
 
 FIELDS = [
     {"name": {"type": "string", "required": True}},
@@ -76,7 +76,7 @@ def test_values_that_fit_are_kept() -> None:
         ({"name": "x", "on": 1}, "on", "boolean"),
         ({"name": "x", "inner": {"x": 1}}, "inner.x", "unknown"),
         ({"name": "x", "inner": 1}, "inner", "record"),
-        ([], "config", "record"),
+        ([1], "config", "record"),
     ],
 )
 def test_a_bad_configuration_names_the_field(config: Any, field: str, word: str) -> None:
