@@ -58,7 +58,8 @@ def field(
     without a default, and for what is inside of a list or dict.
 
     Args:
-        default: of a field that is left out. A list, dict or set is copied for each object.
+        default: of a field that is left out. What can be changed, such as a list, is copied for
+            each object.
         default_factory: makes the default; called once more when the Schema is made.
         required: whether the field can be null. Without it that is so for ``Optional`` types alone.
         description: for Kong's own documentation; only Kong 3.4 and newer take one.
@@ -100,10 +101,12 @@ def field(
     made: dict[str, Any] = {"metadata": {METADATA: {**given, **attributes}}}
     if default_factory is not dataclasses.MISSING:
         made["default_factory"] = default_factory
-    if isinstance(default, (list, dict, set)) and default_factory is dataclasses.MISSING:
-        made["default_factory"] = lambda: copy.deepcopy(default)
-    elif default is not dataclasses.MISSING:
-        made["default"] = default
+    if default is not dataclasses.MISSING:
+        can_change = type(default).__hash__ is None
+        if can_change and default_factory is dataclasses.MISSING:
+            made["default_factory"] = lambda: copy.deepcopy(default)
+        else:
+            made["default"] = default
     return dataclasses.field(**made)
 
 
