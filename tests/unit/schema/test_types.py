@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
+import sys
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from typing import (
     Annotated,
     Any,
@@ -211,9 +212,7 @@ def test_what_a_class_checks_itself() -> None:
             if self.low > self.high:
                 raise ValueError("low is above high")
 
-    Outer = pytest.importorskip("dataclasses").make_dataclass(
-        "Outer", [("inner", Inner), ("many", list[Inner], field([]))]
-    )
+    Outer = make_dataclass("Outer", [("inner", Inner), ("many", list[Inner], field([]))])
     schema = schema_of(Outer)
     with pytest.raises(SettingsError) as caught:
         schema.make({"inner": {"low": 3}})
@@ -318,6 +317,15 @@ def test_fields_that_make_no_sense(hint: Any, default: Any, word: str) -> None:
     with pytest.raises(SchemaError) as caught:
         schema_of(config_of(hint, default=default))
     assert str(caught.value).startswith("Config.f") and word in str(caught.value)
+
+
+def test_the_newer_way_to_write_optional() -> None:
+    newer = config_of("int | None", default=None)
+    if sys.version_info >= (3, 10):
+        assert list(schema_of(newer)) == [{"f": {"type": "integer"}}]
+    else:
+        with pytest.raises(SchemaError, match=r"Python 3\.9 needs Optional"):
+            schema_of(newer)
 
 
 def test_a_class_that_contains_itself() -> None:
