@@ -117,7 +117,7 @@ def contents(name: str, module: str, package: bool, python_style: bool) -> dict[
         "module": module,
         "dist": name.lower().replace("_", "-").strip("-"),
         "pdk": __version__,
-        "stub": "python_style" if python_style else "kong",
+        "stub": f"from kong_pdk.pdk import {'python_style as ' if python_style else ''}kong",
         "get_path": ("path" if python_style else "path, _") + " = kong.request.get_path()",
         "get_status": ("status" if python_style else "status, _") + " = kong.response.get_status()",
         "head": title if package else f"#!/usr/bin/env python3\n{title}",

@@ -227,8 +227,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.testing",
         (
-            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
-            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.plugins", "kong_pdk.runtime",
+            "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
         ),
     ),
     (
