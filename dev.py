@@ -5,11 +5,13 @@
     python3 dev.py test      build and run all tests; further arguments go to pytest
     python3 dev.py lint      ruff, its formatter, mypy, pyright, and whether what is generated is
                              up to date
+    python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks
+                             the network whether links to other sites still lead somewhere
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
-    python3 dev.py figures   figures that docs/operations.md quotes: start-up, abandoned events
+    python3 dev.py figures   figures of docs/explanation/performance.md: start-up, abandoned events
     python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
@@ -41,6 +43,8 @@ SWITCHES = (
     "KONG_PDK_NO_EXTENSIONS", "KONG_PDK_REQUIRE_EXTENSIONS", "KONG_PDK_SANITIZE", "CC", "CFLAGS",
 )  # fmt: skip
 
+#: For lint, docs and generate, so that none builds the package again after another.
+LINT = "try,gevent,metrics,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 
@@ -147,6 +151,15 @@ def sanitize(arguments: list[str]) -> None:
         run(str(BIN / "python"), *fuzz, env=environment)
 
 
+def docs(arguments: list[str]) -> None:
+    """Build the site; a warning, such as a link that leads nowhere, is an error."""
+    target = ROOT / "build" / ("docs-links" if "--links" in arguments else "docs")
+    sphinx = (str(BIN / "python"), "-m", "sphinx", "-W", "--keep-going", "-E", "-q")
+    builder = "linkcheck" if "--links" in arguments else "html"
+    run(*sphinx, "-b", builder, "docs", str(target))
+    print(f"the site: {target}/index.html" if builder == "html" else "all links lead somewhere")
+
+
 def main() -> None:
     """Run the command that the first argument names."""
     command, arguments = (sys.argv[1:2] or ["help"])[0], sys.argv[2:]
@@ -161,15 +174,18 @@ def main() -> None:
         install("try,gevent,test,types")
         run(str(BIN / "pytest"), *arguments)
     elif command == "lint":
-        install("try,gevent,metrics,lint,types")
+        install(LINT)
         run(str(BIN / "ruff"), "check", ".")
         run(str(BIN / "ruff"), "format", "--check", ".")
         run(str(BIN / "mypy"))
         quiet = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}  # asks for no newer release
         run(str(BIN / "pyright"), "--pythonpath", str(BIN / "python"), env=quiet)
         run(str(BIN / "python"), "-m", "pdkgen", "--check")
+    elif command == "docs":
+        install(LINT)
+        docs(arguments)
     elif command == "generate":
-        install("try,gevent,metrics,lint,types")
+        install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments)
     elif command == "bench":
         install("try,gevent,test")

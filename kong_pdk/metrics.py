@@ -64,7 +64,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class Numbers(Collector):
-    """Makes metrics of what has been counted; see docs/operations.md for what each says.
+    """Makes metrics of what has been counted; see docs/reference/metrics.md for what each says.
 
     Args:
         config: the server's settings.

@@ -35,7 +35,11 @@ def main() -> int:
         print(f"pdkgen: {exc}", file=sys.stderr)
         return 1
     folder = ROOT / "docs/reference"
-    stale = [path for path in folder.glob("*.md") if f"docs/reference/{path.name}" not in wanted]
+    stale = [
+        path for path in folder.glob("*.md")
+        if f"docs/reference/{path.name}" not in wanted
+        and path.read_text(encoding="utf-8").startswith(reference.NOTE)  # else written by hand
+    ]  # fmt: skip
     changed = [
         name for name, content in wanted.items()
         if not (ROOT / name).exists() or (ROOT / name).read_text(encoding="utf-8") != content

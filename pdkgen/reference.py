@@ -1,4 +1,4 @@
-"""The reference pages, ``docs/reference/*.md``."""
+"""The pages about the PDK, ``docs/reference/{pdk,types,kong.*}.md``; others are written by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Every function of Kong's PDK that a plugin server can reach, in the names of Kon
 - `Text` is `str`, `bytes` or `bytearray`; all other names are explained in [types](types.md), and
   live in `kong_pdk.pdk.types`.
 - A call that Kong would not take is not made: it raises a subclass of
-  `kong_pdk.exception.CallError`. See [what a plugin author should know](../plugins.md#pdk-calls).
+  `kong_pdk.exception.CallError`. See [plugins](plugins.md#pdk-calls).
 - Examples are the body of a handler.
 
 | module | for |
@@ -34,7 +34,7 @@ def pages(spec: Spec) -> dict[str, str]:
     """Every page, by its file's name."""
     modules = [module for module in spec.modules if module.functions]
     found = {f"{module.name}.md": _page(spec, module) for module in modules}
-    found["README.md"] = _index(spec)
+    found["pdk.md"] = _index(spec)
     found["types.md"] = _types(spec.records)
     return found
 
@@ -72,7 +72,7 @@ def _page(spec: Spec, module: Module) -> str:
     lines = [NOTE, f"# {module.name}", "", module.summary]
     if module.text:
         lines += ["", module.text]
-    lines += ["", f"Kong: `{module.source}`. [All modules](README.md)."]
+    lines += ["", f"Kong: `{module.source}`. [All modules](pdk.md)."]
     for function in module.functions:
         lines += ["", f"## {function.name}", "", function.summary, ""]
         lines += _function(spec, function)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, TypeVar
 
 from .exchange import Exchange, Response, ServiceRequest
 from .life import CallUpstream, RunPhase, life
+
+T = TypeVar("T")
 
 #: Runs the plugin's handler of a phase.
 RunHandler = Callable[[Exchange, str], Awaitable[None]]
@@ -66,20 +69,23 @@ class Tasks:
     """Requests under way, which outlive the client's connection until their log phase is over."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Awaitable[None]) -> asyncio.Task[None]:
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run something until its end, whatever happens to the caller."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return task
 
-    async def finish(self, limit: float) -> None:
-        """Wait until all have ended, and cancel what has not after ``limit`` seconds."""
+    async def finish(self, limit: float | None) -> None:
+        """Wait until all have ended, and cancel what has not after ``limit`` seconds, if any."""
         if not self._running:
             return
-        _, late = await asyncio.wait(set(self._running), timeout=limit)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        late = set(self._running)
+        try:
+            _, late = await asyncio.wait(late, timeout=limit)
+        finally:
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)

@@ -161,6 +161,9 @@ class PhaseRun:
     calls: list[Call] = field(default_factory=list)
     #: When it began, by the monotonic clock.
     began: float = field(default_factory=time.monotonic)
+    #: Seconds that the gateway waited for the plugin before each of its calls, and last for its
+    #: end, where a driver measures that: the plugin's own time and the way to it and back.
+    waits: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -189,6 +192,10 @@ class Exchange:
     variables: Mapping[str, str] = field(default_factory=dict)
     #: The certificates that the client has shown, as PEM, its own first.
     client_chain: str | None = None
+    #: The gateway's environment, where the vault looks; ``None``: this process's own.
+    environment: Mapping[str, str] | None = None
+    #: What of the path the route has matched and stripped, if it has.
+    stripped: str | None = None
     #: A connection of nginx's stream subsystem, not an HTTP request.
     stream: bool = False
     #: PDK functions that are replaced, by their full names: the last of each is called, with the
@@ -299,6 +306,9 @@ class Exchange:
         if self.headers_sent:
             return
         self.unexpected = True
+        if self.phase == "certificate":
+            self.response.status = 0  # the TLS handshake fails
+            return
         body = to_json({"message": error_pages.message_for(500)})
         self.answer(500, body.encode(), Headers([("Content-Type", error_pages.JSON_TYPE)]))
 
@@ -363,12 +373,14 @@ class Exchange:
         headers = self.request.headers
         trusted = headers if self.trusts_client else Headers()
         so_far = headers.get("x-forwarded-for")
+        prefix = trusted.get("x-forwarded-prefix") or self.stripped
         return [
             ("X-Forwarded-For", f"{so_far}, {self.client_ip}" if so_far else self.client_ip),
             ("X-Forwarded-Proto", trusted.get("x-forwarded-proto") or self.request.scheme),
             ("X-Forwarded-Host", trusted.get("x-forwarded-host") or self.request.host),
             ("X-Forwarded-Port", trusted.get("x-forwarded-port") or str(self.server_port)),
             ("X-Forwarded-Path", trusted.get("x-forwarded-path") or self.request.path),
+            *([("X-Forwarded-Prefix", prefix)] if prefix else []),
             ("X-Real-IP", self.client_ip),
             ("X-Kong-Request-Id", self.request_id),
         ]
@@ -421,6 +433,8 @@ def split_port(text: str) -> tuple[str, int | None]:
 
 def is_trusted(address: str, trusted: tuple[str, ...]) -> bool:
     """Say whether an address lies in one of the networks; a text that is no address does not."""
+    if not trusted:
+        return False
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

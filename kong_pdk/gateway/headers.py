@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 
 #: Headers that belong to one connection, which a proxy must not pass on (RFC 9110, 7.6.1).
@@ -19,6 +20,7 @@ HOP_BY_HOP = frozenset(
 )
 
 
+@functools.lru_cache(512)
 def normal(name: str) -> str:
     """Return the form of a header name under which it is looked up.
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from dataclasses import replace
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -20,12 +21,15 @@ from aiohttp import web
 from yarl import URL
 
 from .. import __version__
-from . import body
+from . import body, tls
 from .driver import Tasks, UpstreamError, drive
 from .errors import GatewayError
 from .exchange import Exchange, LogLine, Request, Response, Service, ServiceRequest
+from .handshakes import Connection, Handshakes
 from .headers import Headers
 from .rpc import PluginClient
+from .streams import Streams
+from .surroundings import Surroundings
 from .trace import Trace
 from .values import to_text
 
@@ -33,6 +37,8 @@ from .values import to_text
 HOST = "127.0.0.1"
 #: Seconds that requests under way have when the gateway is closed.
 FINISH_LIMIT = 2.0
+
+T = TypeVar("T")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -86,24 +92,23 @@ class HttpGateway:
     """A gateway with one plugin on every request, listening on the loopback interface.
 
     Args:
-        client: the plugin, whose server must be running.
-        service: where requests go.
+        client: the plugin, whose server must be running when the first request comes.
+        around: what requests find beside the plugin.
         trace: is told each log line and each finished request.
-        plugin_id: the id of the plugin entity.
     """
 
-    def __init__(
-        self, client: PluginClient, service: Service, trace: Trace, plugin_id: str
-    ) -> None:
+    def __init__(self, client: PluginClient, around: Surroundings, trace: Trace) -> None:
         self.port = 0
+        #: The ports for HTTPS and for streams; 0 if there is none.
+        self.tls_port = self.stream_port = 0
         self._client = client
-        self._service = service
-        self._trace = trace
-        self._plugin_id = plugin_id
+        self._around = around
+        self.trace = trace
         self._tasks = Tasks()
         self._runner: web.AppRunner | None = None
+        self._listener: tls.Listener | None = None
+        self._streams: Streams | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._entities = _entities(service)
 
     async def start(self, port: int) -> None:
         """Listen on a port; ``port`` says which, if any was asked for with 0.
@@ -119,12 +124,73 @@ class HttpGateway:
         try:
             self._runner, self.port = await _listen(self._handle, port)
         except OSError as error:
-            reason = "it is in use" if error.errno in (48, 98) else error.strerror
-            raise GatewayError(f"cannot listen on {HOST}:{port}: {reason}") from error
+            raise _no_port(port, error) from error
+
+    async def start_tls(self, port: int, certificates: tls.Certificates) -> None:
+        """Listen for HTTPS too, after :meth:`start`; ``tls_port`` says where.
+
+        Args:
+            port: 0 for any.
+            certificates: what handshakes are made with.
+
+        Raises:
+            GatewayError: the port cannot be had.
+        """
+        assert self._runner is not None and self._runner.server is not None
+        handshakes = Handshakes(certificates, self.trace)
+
+        async def decide(address: tuple[str, int], name: str | None) -> tls.Context | None:
+            greeting = Request(method="TLS", target=name or "", scheme="https")
+            exchange = self.exchange(greeting, address, self.tls_port)
+            return await self.run(lambda client: handshakes.decide(exchange, name, client))
+
+        listener = tls.Listener(self._runner.server, decide, handshakes.done)
+        try:
+            listener.start(HOST, port)
+        except OSError as error:
+            raise _no_port(port, error) from error
+        self._listener, self.tls_port = listener, listener.port
+
+    async def start_streams(self, port: int, service: Service) -> None:
+        """Take stream connections too, after :meth:`start`; ``stream_port`` says where.
+
+        Args:
+            port: 0 for any.
+            service: where they go.
+
+        Raises:
+            GatewayError: the port cannot be had.
+        """
+        streams = Streams(self, service)
+        try:
+            await streams.start(HOST, port)
+        except OSError as error:
+            raise _no_port(port, error) from error
+        self._streams, self.stream_port = streams, streams.port
+
+    async def run(self, work: Callable[[PluginClient], Coroutine[Any, Any, T]]) -> T:
+        """Run something to its end, whatever happens to the caller, with the client of now."""
+        return await asyncio.shield(self._tasks.start(work(self._client)))
+
+    async def use(self, client: PluginClient) -> None:
+        """Run what comes from now on with another client, and wait for the end of what has come.
+
+        The requests under way go on with the client that they began with, which is for the caller
+        to close.
+        """
+        self._client = client
+        tasks, self._tasks = self._tasks, Tasks()
+        await tasks.finish(None)
 
     async def close(self) -> None:
         """Stop listening and let the requests under way end. May be called twice."""
         end = time.monotonic() + FINISH_LIMIT
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            await streams.close()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await listener.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -133,10 +199,35 @@ class HttpGateway:
             await self._session.close()
         self._client.close()
 
+    def exchange(self, request: Request, address: tuple[str, int], port: int) -> Exchange:
+        """Return a request of a client's, ready to be run.
+
+        Args:
+            request: what the client has sent.
+            address: the client's.
+            port: on which it came.
+        """
+        around = self._around
+        return Exchange(
+            request=request,
+            service=replace(around.service),
+            client_ip=address[0],
+            client_port=address[1],
+            server_port=port,
+            plugin_id=around.plugin_id,
+            route=around.route,
+            service_entity=around.service_entity,
+            consumer=around.consumer,
+            credential=around.credential,
+            consumers=around.consumers,
+            trusted_ips=around.trusted_ips,
+            on_log=self._log,
+        )
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         exchange = await self._exchange(request)
         sent: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
-        task = self._tasks.start(self._drive(exchange, request, sent))
+        task = self._tasks.start(self._drive(self._client, exchange, request, sent))
         waited: list[asyncio.Future[Any]] = [sent, task]
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if not sent.done():
@@ -147,11 +238,13 @@ class HttpGateway:
 
     async def _drive(
         self,
+        client: PluginClient,
         exchange: Exchange,
         request: web.Request,
         sent: asyncio.Future[web.StreamResponse],
     ) -> None:
-        phases = self._client.plugin.phases
+        # The certificate phase was run with the connection.
+        phases = [phase for phase in client.plugin.phases if phase != "certificate"]
         async with contextlib.AsyncExitStack() as opened:
             streams: list[aiohttp.ClientResponse] = []
 
@@ -180,33 +273,31 @@ class HttpGateway:
                     if not sent.done():
                         sent.set_result(prepared)
 
-            await drive(exchange, phases, self._client.run_phase, upstream, send)
-        self._trace.exchange_done(exchange)
+            await drive(exchange, phases, client.run_phase, upstream, send)
+        self.trace.exchange_done(exchange)
 
     async def _exchange(self, request: web.Request) -> Exchange:
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        route, service = self._entities
-        return Exchange(
-            request=Request(
-                method=request.method,
-                target=_target(request),
-                headers=Headers(_decode(request.raw_headers)),
-                body=await request.content.read(),
-                version=float(f"{request.version.major}.{request.version.minor}"),
-            ),
-            service=Service(**vars(self._service)),
-            client_ip=peer[0] if peer else HOST,
-            client_port=peer[1] if peer else 0,
-            server_port=self.port,
-            plugin_id=self._plugin_id,
-            route=route,
-            service_entity=service,
-            on_log=self._log,
+        transport = request.transport
+        peer = transport.get_extra_info("peername") if transport else None
+        context = transport.get_extra_info("sslcontext") if transport else None
+        asked = Request(
+            method=request.method,
+            target=_target(request),
+            headers=Headers(_decode(request.raw_headers)),
+            body=await request.content.read(),
+            version=float(f"{request.version.major}.{request.version.minor}"),
         )
+        address = (peer[0], peer[1]) if peer else (HOST, 0)
+        if not isinstance(context, tls.Context) or transport is None:
+            return self.exchange(asked, address, self.port)
+        asked.scheme = "https"
+        connection: Connection = context.owner
+        exchange = self.exchange(asked, address, self.tls_port)
+        return connection.carry(exchange, transport.get_extra_info("ssl_object"))
 
     def _log(self, line: LogLine) -> None:
         _logger.debug("%s: %s", line.level, line.message)
-        self._trace.log_line(line)
+        self.trace.log_line(line)
 
     async def _call_upstream(
         self,
@@ -243,30 +334,25 @@ class HttpGateway:
             raise UpstreamError(502, f"the upstream gave no answer: {error}") from error
 
 
-def parse_upstream(url: str) -> Service:
-    """Return the service that an upstream's URL stands for.
-
-    Raises:
-        GatewayError: it is no HTTP URL.
-    """
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise GatewayError(f"the upstream {url!r} is no URL: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise GatewayError(f"the upstream must be an http:// or https:// URL, not {url!r}")
-    port = port or (443 if parts.scheme == "https" else 80)
-    return Service(parts.scheme, parts.hostname, port, parts.path)
+def _no_port(port: int, error: OSError) -> GatewayError:
+    if error.errno == errno.EADDRINUSE:
+        return GatewayError(
+            f"cannot listen on {HOST}:{port}: it is in use; name another port, or 0 for a free one"
+        )
+    return GatewayError(f"cannot listen on {HOST}:{port}: {error.strerror}")
 
 
 async def fetch(
-    port: int, method: str, target: str, headers: Iterable[tuple[str, str]], data: bytes | None
+    url: str,
+    method: str,
+    target: str,
+    headers: Iterable[tuple[str, str]],
+    data: bytes | None,
 ) -> tuple[str, list[tuple[bytes, bytes]], bytes]:
-    """Make one request of the gateway over TCP.
+    """Make one request of the gateway over TCP; its certificate is taken as it is.
 
     Args:
-        port: where the gateway listens.
+        url: where the gateway listens, without a path.
         method: the request's method.
         target: its path and query.
         headers: its headers.
@@ -287,8 +373,9 @@ async def fetch(
             aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=skipped) as session,
             session.request(
                 method,
-                URL(f"http://{HOST}:{port}{_escape(target)}", encoded=True),
+                URL(f"{url}{_escape(target)}", encoded=True),
                 headers=list(lines),
+                ssl=False,
                 data=data,
                 allow_redirects=False,
             ) as answer,
@@ -362,34 +449,3 @@ def _escape(target: str) -> str:
     """Return a request target whose bytes outside of ASCII, and spaces, are escaped."""
     data = target.encode("utf-8", "surrogateescape")
     return "".join(chr(b) if 0x20 < b < 0x7F else f"%{b:02X}" for b in data)
-
-
-def _entities(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a route and a service entity as Kong would hold them."""
-    service_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "kong-pdk try: service"))
-    route_id = str(uuid.uuid5(uuid.NAMESPACE_OID, "kong-pdk try: route"))
-    return (
-        {
-            "id": route_id,
-            "name": "try",
-            "paths": ["/"],
-            "protocols": ["http", "https"],
-            "strip_path": True,
-            "preserve_host": False,
-            "service": {"id": service_id},
-            "ws_id": str(uuid.uuid5(uuid.NAMESPACE_OID, "default workspace")),
-        },
-        {
-            "id": service_id,
-            "name": "try",
-            "protocol": service.scheme,
-            "host": service.host,
-            "port": service.port,
-            "path": service.path or None,
-            "retries": service.retries,
-            "connect_timeout": service.connect_timeout,
-            "write_timeout": service.write_timeout,
-            "read_timeout": service.read_timeout,
-            "enabled": True,
-        },
-    )

@@ -59,7 +59,8 @@ def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
     A stream connection (``exchange.stream``) has phases of its own, and no upstream that answers.
 
     A phase that answers the client, or breaks, keeps the upstream from being called, and the
-    response phase with it; the log phase is run in any case.
+    response phase with it; the log phase is run in any case, but for a TLS handshake that fails
+    because the certificate phase has broken.
 
     Args:
         exchange: the request, which the driver changes between two actions.
@@ -74,6 +75,8 @@ def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
     for phase in ("certificate", "rewrite", "access"):
         if phase in phases and (phase != "certificate" or exchange.tls):
             yield from _run(exchange, phase)
+        if exchange.aborted == "certificate":
+            return  # no handshake: there is nobody to answer
         if exchange.exited is not None or exchange.aborted is not None:
             break
     else:
@@ -96,6 +99,8 @@ def _stream_life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action
     for phase in ("certificate", "preread"):
         if phase in phases and (phase != "certificate" or exchange.tls):
             yield from _run(exchange, phase)
+        if exchange.aborted == "certificate":
+            return
         if exchange.exited is not None or exchange.aborted is not None:
             break
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import sys
 import sysconfig
 import uuid
@@ -32,6 +33,12 @@ class PluginInfo:
     #: The whole schema as dumped; see :func:`kong_pdk.schema.values.config_fields`.
     schema: Any = field(repr=False, default=None)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The definitions of the configuration's fields, by their names."""
+        found = values.config_fields(self.schema)
+        return {name: each[name] for each in found if isinstance(each, dict) for name in each}
+
     def config_text(self, config: Any, plugin_id: str) -> str:
         """Return the configuration as the server gets it: completed, with Kong's own keys, as JSON.
 
@@ -55,20 +62,34 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class Launch:
-    """The commands that make a plugin server out of a file, and where its socket will be."""
+    """The commands that make a plugin server out of a plugin.
+
+    Attributes:
+        start: the start command, as in kong.conf.
+        query: the query command.
+        socket: where the server will listen.
+        script: the file that both run.
+        folder: where the plugin's code is; "" for an installed one.
+    """
 
     start: tuple[str, ...]
     query: tuple[str, ...]
     socket: Path
+    script: str
+    folder: str
 
 
-def calls_starter(source: str | bytes) -> bool:
+def calls_starter(source: str | bytes, file: str = "<plugin>") -> bool:
     """Say whether a Python source calls ``start_dedicated_server``, without running it.
+
+    Args:
+        source: the source.
+        file: its name, for errors.
 
     Raises:
         SyntaxError: it is no Python.
     """
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source, file)):
         if isinstance(node, ast.Call):
             called = node.func
             name = called.attr if isinstance(called, ast.Attribute) else None
@@ -95,43 +116,55 @@ def directory_server() -> Path:
 
 
 def plan(
-    plugin: Path, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
+    plugin: str, prefix: Path, server_args: Sequence[str] = (), python: str = sys.executable
 ) -> Launch:
-    """Return how to run a plugin file.
+    """Return how to run a plugin.
 
-    A file that starts its own server is run as it is. Any other is put, as the only one, into a
-    directory of plugins under the prefix, and served from there.
+    A file that starts its own server is run as it is. Any other, a package, and an installed plugin
+    are for the server that comes with this package.
 
     Args:
-        plugin: the file.
+        plugin: the file, the folder of a package, or the name under which it is installed.
         prefix: an existing directory for the socket, with a short name.
         server_args: more arguments for the server.
         python: the interpreter to run it with.
 
     Raises:
-        GatewayError: there is no such file, or it is no Python.
+        GatewayError: there is no such file or package, or it is no Python.
     """
-    plugin = plugin.absolute()
+    path = Path(plugin).absolute()
+    script, folder, embedded = "", "", False
+    if path.is_dir():
+        folder = str(path)
+        if not (path / "__init__.py").is_file():
+            raise GatewayError(f"the folder {path} is no package: it has no __init__.py")
+    elif path.exists() or os.sep in plugin or plugin.endswith(".py"):
+        folder = str(path.parent)
+        embedded = _is_embedded(path)
+    place = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
+    if embedded:
+        script = str(path)
+        base: tuple[str, ...] = (python, script)
+        query = (*base, "--dump", *place)
+    else:
+        script = str(directory_server())
+        base = (python, script, "--plugin", str(path) if folder else plugin)
+        query = (*base, "--dump-all-plugins", *place)
+    return Launch((*base, *place, *server_args), query, prefix / SOCKET_NAME, script, folder)
+
+
+def _is_embedded(path: Path) -> bool:
+    """Say whether a file starts its own server. Raises GatewayError if it cannot be read."""
     try:
         # As bytes, because the file itself says which encoding it has.
-        embedded = calls_starter(plugin.read_bytes())
+        return calls_starter(path.read_bytes(), str(path))
     except OSError as error:
-        raise GatewayError(f"cannot read the plugin {plugin}: {error.strerror}") from error
-    except (SyntaxError, ValueError) as error:
-        raise GatewayError(f"the plugin {plugin} is no Python file: {error}") from error
-    where = ("--kong-prefix", str(prefix), "--socket-name", SOCKET_NAME)
-    base: tuple[str, ...]
-    query: tuple[str, ...]
-    if embedded:
-        base = (python, str(plugin))
-        query = (*base, "--dump")
-    else:
-        directory = prefix / "plugins"
-        directory.mkdir(exist_ok=True)
-        (directory / plugin.name).symlink_to(plugin)
-        base = (python, str(directory_server()), "-d", str(directory))
-        query = (*base, "--dump-all-plugins")
-    return Launch((*base, *where, *server_args), (*query, *where), prefix / SOCKET_NAME)
+        raise GatewayError(f"cannot read the plugin {path}: {error.strerror}") from error
+    except SyntaxError as error:
+        line = f"{path}, line {error.lineno}" if error.lineno else str(path)
+        raise GatewayError(f"the plugin is no Python file: {error.msg} ({line})") from error
+    except ValueError as error:
+        raise GatewayError(f"the plugin {path} is no Python file: {error}") from error
 
 
 def parse_dump(text: bytes) -> PluginInfo:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .causes import find_cause
 from .errors import ServerFailed
 from .trace import Trace
 
@@ -24,15 +25,18 @@ MAX_LINE = 1024 * 1024
 _POLL = 0.02
 
 
-async def query(command: Sequence[str], trace: Trace) -> bytes:
+async def query(command: Sequence[str], trace: Trace, script: str = "", folder: str = "") -> bytes:
     """Run the query command and return what it wrote to its standard output.
 
     Args:
         command: the command and its arguments.
         trace: is told the lines of its standard error.
+        script: the file that the command runs, to find its own errors in what it writes.
+        folder: where the plugin lives, to find its line in a traceback.
 
     Raises:
-        ServerFailed: it cannot be run, fails or takes too long.
+        ServerFailed: it cannot be run, fails or takes too long; where the plugin has raised, the
+            text says what and where.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -51,11 +55,15 @@ async def query(command: Sequence[str], trace: Trace) -> bytes:
     finally:
         _kill_group(process.pid)
         await process.wait()
-    for line in errors.decode("utf-8", "replace").splitlines():
+    said = errors.decode("utf-8", "replace").splitlines()
+    for line in said:
         trace.server_line(line)
     if process.returncode != 0:
         for line in output.decode("utf-8", "replace").splitlines():
             trace.server_line(line)
+        cause = find_cause(said, os.path.basename(script), folder)
+        if cause is not None:
+            raise ServerFailed(f"the plugin cannot be loaded: {cause}")
         raise ServerFailed(f"the query command ended with status {process.returncode}")
     return output
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,22 +83,35 @@ class RpcClient:
     Args:
         socket: path of the server's Unix socket.
         on_notification: called with label and argument of each notification.
+        limit: seconds that a reply is waited for; ``None`` for ever.
     """
 
     def __init__(
-        self, socket: Path, on_notification: Callable[[str, Any], None] | None = None
+        self,
+        socket: Path,
+        on_notification: Callable[[str, Any], None] | None = None,
+        limit: float | None = READ_LIMIT,
     ) -> None:
         self._socket = socket
         self._on_notification = on_notification
+        self._limit = limit
         self._idle: list[_Connection] = []
         self._last_id = 0
 
     async def call(self, method: object, *args: Any) -> Any:
-        """Call a method and return its result.
+        """Call a method and return its result. See :meth:`timed_call`."""
+        return (await self.timed_call(method, *args))[0]
+
+    async def timed_call(self, method: object, *args: Any) -> tuple[Any, float]:
+        """Call a method.
 
         Args:
             method: its name; Kong sends anything here when a plugin's data misleads it.
             args: its arguments.
+
+        Returns:
+            Its result, and the seconds from when the call had been written to the socket until the
+            reply had been read and decoded.
 
         Raises:
             RPCError: the server answered with an error; its text is the exception's.
@@ -109,10 +123,12 @@ class RpcClient:
         connection = await self._take()
         try:
             await connection.send([0, msgid, method, list(args)])
-            reply = await asyncio.wait_for(self._reply(connection, msgid), READ_LIMIT)
+            sent = time.perf_counter()
+            reply = await asyncio.wait_for(self._reply(connection, msgid), self._limit)
+            waited = time.perf_counter() - sent
         except asyncio.TimeoutError:
             connection.close()
-            raise NoAnswer(f"no data within {READ_LIMIT:g} s") from None
+            raise NoAnswer(f"no data within {self._limit:g} s") from None
         except OSError as error:
             connection.close()
             raise NoAnswer(f"no data: {error.strerror or error}") from error
@@ -126,7 +142,7 @@ class RpcClient:
         _, _, error_text, result = reply
         if error_text is not None:
             raise RPCError(error_text if isinstance(error_text, str) else repr(error_text))
-        return result
+        return result, waited
 
     def close(self) -> None:
         """Hang up on every idle connection."""
@@ -169,14 +185,17 @@ class PluginClient:
         socket: path of the server's Unix socket.
         plugin: the plugin, as dumped.
         config: its configuration as the server gets it, a JSON text.
+        limit: seconds that the server has for each of its replies; ``None`` for ever.
     """
 
-    def __init__(self, socket: Path, plugin: PluginInfo, config: str) -> None:
+    def __init__(
+        self, socket: Path, plugin: PluginInfo, config: str, limit: float | None = READ_LIMIT
+    ) -> None:
         self.plugin = plugin
         #: Errors of the server, and answers that it owed, since the start.
         self.failures = 0
         self._config = config
-        self._rpc = RpcClient(socket, self._notified)
+        self._rpc = RpcClient(socket, self._notified, limit)
         self._instance: Any = None
         self._starting = asyncio.Lock()
         self._server_pid: Any = None
@@ -229,6 +248,18 @@ class PluginClient:
         self.failures += 1
         exchange.log("err", f"the server forgot its instance {MAX_STARTS} times; event given up")
 
+    async def measure(self, times: int = 5) -> float | None:
+        """Return how long a call to the server takes that runs nothing, in seconds.
+
+        It is the shortest of some; ``None`` if the server does not answer.
+        """
+        try:
+            return min(
+                [(await self._rpc.timed_call("plugin.GetPluginNames"))[1] for _ in range(times)]
+            )
+        except RPCError:
+            return None
+
     async def close_instance(self) -> None:
         """Have the server close the plugin's instance, if there is one, as Kong does for a new
         configuration.
@@ -243,11 +274,15 @@ class PluginClient:
         self._rpc.close()
 
     async def _event(self, exchange: Exchange, phase: str, instance: Any) -> None:
-        result = await self._rpc.call(
+        waits = exchange.runs[-1].waits if exchange.runs else []
+        result, waited = await self._rpc.timed_call(
             "plugin.HandleEvent", {"InstanceId": instance, "EventName": phase}
         )
         event_id = result.get("EventId") if isinstance(result, dict) else None
-        while result is not None:
+        while True:
+            waits.append(waited)
+            if result is None:
+                return
             data = result.get("Data") if isinstance(result, dict) else None
             if isinstance(data, bytes):
                 data = to_text(data)
@@ -261,7 +296,7 @@ class PluginClient:
             step: dict[str, Any] = {"EventId": event_id}
             if reply.value is not None:
                 step["Data"] = reply.value
-            result = await self._rpc.call(reply.step, step)
+            result, waited = await self._rpc.timed_call(reply.step, step)
 
     def _notified(self, label: str, argument: Any) -> None:
         if label != "serverPid":

@@ -23,6 +23,8 @@ def differences(old: Plugin, new: Plugin) -> list[str]:
         found.append(f"phases ({_compare(old.phases, new.phases)})")
     if old.schema != new.schema:
         found.append(f"Schema ({_compare_fields(old.schema, new.schema)})")
+    if old.entity_checks != new.entity_checks:
+        found.append("the entity checks of the Schema")
     if old.on_error != new.on_error:
         found.append(
             f"on_error (from {old.on_error or 'none'} to {new.on_error or 'none'}; instances that "

@@ -112,7 +112,6 @@ class Plugin:
     number: int = 0
     code: Optional[Code] = None
     idle: tuple[str, ...] = ()
-
     configure: Callable[[Any], Any] = copy.deepcopy
     entity_checks: list[dict[str, Any]] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional
 from .. import _wire
 from .._codec import BaseInstance
 from ..config import ServerConfig
-from ..exception import RPCError, TooManyStarts, UnknownInstance
+from ..exception import RPCError, SettingsError, TooManyStarts, UnknownInstance
 from ..pdk.functions import PHASES
 from ..plugins.definition import Plugin
 from ..refusals import is_closed_id
@@ -54,6 +54,10 @@ class Instance(BaseInstance):
         config: its configuration; the author's object gets a copy, to do with what it likes.
         handlers: stand in for the methods of the author's object, which is not made then.
 
+    Raises:
+        RPCError: the configuration does not fit the class that the author asks for.
+        Exception: whatever the author's ``__init__`` raises.
+
     Attributes:
         started: when Kong has started it, seconds since the epoch.
         close: the object's method of that name; None if it has none, or when it is taken care of.
@@ -74,7 +78,11 @@ class Instance(BaseInstance):
         self.started = time.time()
         self.close: Optional[Callable[[], Any]] = None
         if handlers is None:
-            target = plugin.make(config)
+            try:
+                own = plugin.configure(config)
+            except SettingsError as exc:
+                raise RPCError(f"plugin {plugin.name}: {exc}") from exc
+            target = plugin.factory(own)
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
             handlers.update(dict.fromkeys(plugin.idle, _do_nothing))
             if plugin.closes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .fakes import Fake
     from .gateway import MODES, Gateway
     from .live import ModeUnavailable
-    from .messages import Response
+    from .messages import Response, echo
     from .result import Failure, Result
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Result",
     "ServiceRequest",
     "UpstreamError",
+    "echo",
 ]
 
 # pytest imports this package, for the plugin in it, in every project: the server waits until it is
@@ -54,7 +55,7 @@ _HOMES = {
     "kong_pdk.testing.fakes": ("Fake",),
     "kong_pdk.testing.gateway": ("MODES", "Gateway"),
     "kong_pdk.testing.live": ("ModeUnavailable",),
-    "kong_pdk.testing.messages": ("Response",),
+    "kong_pdk.testing.messages": ("Response", "echo"),
     "kong_pdk.testing.result": ("Failure", "Result"),
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import uuid
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Optional
 
 from ..gateway.exchange import Service
@@ -16,6 +19,7 @@ _IDS = uuid.UUID("6f6bd8a5-6c3c-4ac4-a93e-5e3b6b2b0d57")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "tcp": 80, "tls": 443, "udp": 80}
 
 
+@functools.lru_cache(1024)
 def id_of(*names: str) -> str:
     """Return the id that stands for something, the same in each run."""
     return str(uuid.uuid5(_IDS, "/".join(names)))
@@ -138,3 +142,68 @@ def consumers(values: Iterable[Entity]) -> tuple[dict[str, Any], ...]:
         TypeError: one is no dict.
     """
     return tuple(found for value in values if (found := consumer(value)) is not None)
+
+
+@dataclass(frozen=True)
+class Match:
+    """What comes of a path by the route that it has matched.
+
+    Attributes:
+        stripped: what is taken off in front; ``None`` if that is nothing, or the slash alone.
+        upstream_path: the path for the service.
+        captures: groups of a regular expression, as ``kong.request.get_uri_captures`` has them.
+    """
+
+    stripped: Optional[str]
+    upstream_path: str
+    captures: dict[str, Any]
+
+
+def match(route: Entity, path: str, base: str) -> Optional[Match]:
+    """Match a path with those of a route, the longest first; one with a tilde is a pattern.
+
+    Args:
+        route: the route.
+        path: the request's.
+        base: the service's own path.
+
+    Returns:
+        ``None`` if none of them fits: a test need not say which route its requests have come by.
+
+    Raises:
+        ValueError: a pattern is no regular expression.
+    """
+    paths = sorted(
+        map(str, route.get("paths") or ()), key=lambda each: (each[0] != "~", -len(each))
+    )
+    for each in paths:
+        found = _pattern(each).match(path)
+        if found is None:
+            continue
+        named: dict[str, Any] = found.groupdict(False)
+        groups = dict(enumerate((found[0], *found.groups(False)))) if found.re.groups else {}
+        captures = {"named": named, "unnamed": groups}
+        if not route.get("strip_path"):
+            return Match(None, _join(base, path), captures)
+        rest = path[found.end() :]
+        stripped = found[0] if found[0] != "/" else None
+        if rest:
+            return Match(stripped, _join(base, rest), captures)
+        bare = base.rstrip("/")
+        slash = "/" if not bare or (path.endswith("/") and len(path) > 1) else ""
+        return Match(stripped, bare + slash, captures)
+    return None
+
+
+@functools.lru_cache(256)
+def _pattern(path: str) -> re.Pattern[str]:
+    if not path.startswith("~"):
+        return re.compile(re.escape(path))
+    try:
+        return re.compile(re.sub(r"\(\?<(?=[A-Za-z_])", "(?P<", path[1:]))
+    except re.error as error:
+        raise ValueError(f"the route's path {path!r} is no regular expression: {error}") from error
+
+
+def _join(base: str, rest: str) -> str:
+    return base.rstrip("/") + (rest if rest.startswith("/") else f"/{rest}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import ipaddress
+import json as json_module
 import logging
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -35,6 +37,9 @@ _LEVELS = {
     "alert": logging.CRITICAL,
     "emerg": logging.CRITICAL,
 }
+
+#: The client's own port.
+_CLIENT_PORT = 40000
 
 logger = logging.getLogger("kong_pdk.testing")
 
@@ -82,6 +87,9 @@ class Gateway:
             plugin has an ``on_error`` of its own.
         mode: one of :data:`MODES`: "in-process", or a server process and a socket.
 
+    What stands around a request, ``consumer`` to ``env``, can also be changed afterwards, as
+    attributes of the same names, for the requests that follow.
+
     Attributes:
         plugin: what the plugin says of itself: name, version, priority, phases, schema.
         config: the configuration as the plugin gets it, without Kong's own keys.
@@ -122,19 +130,19 @@ class Gateway:
         if mode not in MODES:
             raise ValueError(f"there is no mode {mode!r}, only {', '.join(MODES)}")
         self.mode = mode
-        self.consumer = entities.consumer(consumer)
-        self.credential = entities.credential(credential, self.consumer)
-        self.consumers = entities.consumers(consumers)
-        self.service = entities.service(service)
-        self.route = dict(route or {})
-        self.nginx = _variables(nginx)
-        self.shared = dict(shared or {})
-        self.trusted_ips = tuple(_network(each) for each in trusted_ips)
-        self.client_ip = _address(client_ip)
+        self.consumer = consumer
+        self.credential = credential
+        self.consumers = tuple(consumers)
+        self.service = service
+        self.route = route
+        self.nginx = nginx
+        self.shared = shared
+        self.trusted_ips = tuple(trusted_ips)
+        self.client_ip = client_ip
+        self.tls = bool(tls)
         self.client_certificate = client_certificate
-        self.tls = client_certificate is not None if tls is None else tls
-        self.upstreams = dict(upstreams or {})
-        self.env = None if env is None else dict(env)
+        self.upstreams = upstreams
+        self.env = env
         self.upstream: Callable[[core.ServiceRequest], core.Response] = self._answer
         self._canned: core.Response = Response()
         self._fakes: dict[str, list[Fake]] = {}
@@ -145,8 +153,14 @@ class Gateway:
             tuple(described["Phases"]), described["Schema"],
         )  # fmt: skip
         self.plugin_id = entities.id_of("plugins", self.plugin.name)
-        given = {} if config is None else copy.deepcopy(dict(config))
+        given = {} if config is None else dict(config)
         self._config_text = self.plugin.config_text(given, self.plugin_id)
+        self.config: dict[str, Any] = {
+            name: value
+            for name, value in json_module.loads(self._config_text).items()
+            if not name.startswith("__")
+        }
+        self._exchange(None, None, False, 0)  # what is of no use should be found out here
         settings = ServerConfig(
             lua_style=not python_style,
             pdk_checks=pdk_checks,
@@ -217,20 +231,21 @@ class Gateway:
         form: Any = None,
         http_version: float = 1.1,
         client_ip: Optional[str] = None,
-        phase: Optional[str] = None,
+        phase: Union[str, Iterable[str], None] = None,
     ) -> Result:
         """Take a request through its life.
 
         Args:
             method: such as "GET".
-            target: path and query, as they stand in the request line.
+            target: path and query, as they stand in the request line; or a URL, whose scheme says
+                whether the client comes with TLS.
             headers: a mapping, in which a list gives several lines, or pairs.
             body: a text or bytes.
             json: in place of ``body``: sent as JSON.
             form: in place of ``body``: a mapping or pairs, sent as an HTML form.
             http_version: 1.0, 1.1 or 2.
             client_ip: the client's address, if it is not the gateway's.
-            phase: run the plugin's handler of this phase only.
+            phase: run the plugin's handler of this phase only, or of these.
 
         Returns:
             What came of it. What a handler has raised does not come out here: the client gets what
@@ -240,13 +255,12 @@ class Gateway:
             ValueError: there is no such phase, or the target is no path.
             BaseException: what ``upstream`` or the function of a fake has raised.
         """
-        tls = self.tls or phase == "certificate"
-        request = make_request(
-            method, target, headers, body, json, form, http_version,
-            "https" if tls else "http", 8443 if tls else 8000,
+        phases = self._phases(phase, PHASES)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
+        request, port = make_request(
+            method, target, headers, body, json, form, http_version, tls
         )  # fmt: skip
-        phases = self.plugin.phases if phase is None else (self._check(phase, PHASES),)
-        return self._run(request, phases, client_ip, tls)
+        return self._run(request, phases, client_ip, request.scheme == "https", port)
 
     def get(self, target: str = "/", **options: Any) -> Result:
         """Take a GET request through its life; see :meth:`request`."""
@@ -276,40 +290,62 @@ class Gateway:
         """Take a DELETE request through its life; see :meth:`request`."""
         return self.request("DELETE", target, **options)
 
-    def run(self, phase: str, method: str = "GET", target: str = "/", **options: Any) -> Result:
+    def run(
+        self,
+        phase: Union[str, Iterable[str]],
+        method: str = "GET",
+        target: str = "/",
+        **options: Any,
+    ) -> Result:
         """Take a request through its life with the plugin's handler of one phase only.
 
         Args:
-            phase: its name; "preread" makes it a stream connection.
+            phase: its name, or several; "preread" makes it a stream connection.
             method, target: the request, as for :meth:`request`.
             options: as for :meth:`request`, or :meth:`connect`.
 
         Raises:
             ValueError: the plugin has no such phase.
         """
-        if phase == "preread":
-            return self.connect(phase=phase, **options)
-        return self.request(method, target, phase=phase, **options)
+        names = (phase,) if isinstance(phase, str) else tuple(phase)
+        if "preread" in names:
+            return self.connect(phase=names, **options)
+        return self.request(method, target, phase=names, **options)
 
-    def connect(self, *, client_ip: Optional[str] = None, phase: Optional[str] = None) -> Result:
+    def connect(
+        self,
+        *,
+        client_ip: Optional[str] = None,
+        phase: Union[str, Iterable[str], None] = None,
+    ) -> Result:
         """Take a stream connection through its life: certificate (with TLS), preread and log.
 
         Args:
             client_ip: the client's address, if it is not the gateway's.
-            phase: run the plugin's handler of this phase only.
+            phase: run the plugin's handler of this phase only, or of these.
 
         Raises:
             ValueError: the plugin has no such phase.
         """
-        tls = self.tls or phase == "certificate"
-        phases = self.plugin.phases if phase is None else (self._check(phase, STREAM_PHASES),)
-        return self._run(None, phases, client_ip, tls)
+        phases = self._phases(phase, STREAM_PHASES)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
+        return self._run(None, phases, client_ip, tls, 8443 if tls else 8000)
 
-    def _check(self, phase: str, known: Sequence[str]) -> str:
-        if phase in self.plugin.phases and phase in known:
-            return phase
-        has = ", ".join(each for each in known if each in self.plugin.phases) or "none of these"
-        raise ValueError(f"plugin {self.plugin.name} has no phase {phase!r} here; it has {has}")
+    def _phases(
+        self, given: Union[str, Iterable[str], None], known: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return the phases to run, in Kong's order."""
+        has = [each for each in known if each in self.plugin.phases]
+        if given is None:
+            return tuple(has)
+        names = {given} if isinstance(given, str) else set(given)
+        for name in names:
+            if name not in has:
+                raise ValueError(
+                    f"plugin {self.plugin.name} has no phase {name!r} here; "
+                    f"it has {', '.join(has) or 'none of these'}"
+                )
+        return tuple(each for each in known if each in names)
 
     def _run(
         self,
@@ -317,11 +353,12 @@ class Gateway:
         phases: Sequence[str],
         client_ip: Optional[str],
         tls: bool,
+        port: int,
     ) -> Result:
         engine = self._engine
         if engine is None:
             raise RuntimeError("this gateway is closed")
-        exchange = self._exchange(request, client_ip, tls)
+        exchange = self._exchange(request, client_ip, tls, port)
         failures: list[Failure] = []
         asked: list[core.ServiceRequest] = []
 
@@ -339,32 +376,49 @@ class Gateway:
         return Result(exchange, asked[-1] if asked else None, failures)
 
     def _exchange(
-        self, request: Optional[core.Request], client_ip: Optional[str], tls: bool
+        self, request: Optional[core.Request], client_ip: Optional[str], tls: bool, port: int
     ) -> core.Exchange:
+        """Return a request with all that stands around it, of which the plugin may change anything.
+
+        Raises:
+            TypeError, ValueError: something that the test has given is of no use.
+        """
         stream = request is None
-        return core.Exchange(
+        consumer = entities.consumer(self.consumer)
+        service = entities.service(self.service)
+        route = entities.route(self.route, service, stream)
+        exchange = core.Exchange(
             request=request or core.Request("", "", scheme="tls" if tls else "tcp"),
-            service=entities.address_of(self.service),
-            client_ip=self.client_ip if client_ip is None else _address(client_ip),
-            client_port=40000,
-            server_port=8443 if tls else 8000,
-            trusted_ips=self.trusted_ips,
+            service=entities.address_of(service),
+            client_ip=_address(self.client_ip if client_ip is None else client_ip),
+            client_port=_CLIENT_PORT,
+            server_port=port,
+            trusted_ips=tuple(_network(each) for each in self.trusted_ips),
             tls=tls,
-            consumers=(*self.consumers, *([self.consumer] if self.consumer else [])),
-            upstreams=self.upstreams,
+            consumers=(*entities.consumers(self.consumers), *([consumer] if consumer else [])),
+            upstreams=dict(self.upstreams or {}),
             plugin_id=self.plugin_id,
-            route=entities.route(self.route, self.service, stream),
-            service_entity=dict(self.service),
+            route=route,
+            service_entity=service,
             on_log=_log,
             stream=stream,
-            variables=self.nginx,
+            variables=_variables(self.nginx, tls),
+            environment=self.env,
             client_chain=self.client_certificate,
             fakes=self._fakes,
-            consumer=copy.deepcopy(self.consumer),
-            credential=copy.deepcopy(self.credential),
-            shared=copy.deepcopy(self.shared),
+            consumer=copy.deepcopy(consumer),
+            credential=copy.deepcopy(entities.credential(self.credential, consumer)),
+            shared=copy.deepcopy(dict(self.shared or {})),
             buffered="response" in self.plugin.phases,
         )
+        if request is not None:
+            matched = entities.match(route, request.path, exchange.service.path)
+            if matched is not None:
+                exchange.stripped, exchange.captures = matched.stripped, matched.captures
+                exchange.upstream_path = matched.upstream_path
+            if route.get("preserve_host"):
+                exchange.upstream_host = request.headers.get("host")
+        return exchange
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -403,8 +457,8 @@ def _log(line: core.LogLine) -> None:
     logger.log(_LEVELS[line.level], "[%s] %s", line.level, line.message)
 
 
-def _variables(given: Optional[Mapping[str, object]]) -> dict[str, str]:
-    result: dict[str, str] = {}
+def _variables(given: Optional[Mapping[str, object]], tls: bool) -> dict[str, str]:
+    result: dict[str, str] = {"ssl_protocol": core.TLS_VERSION} if tls else {}
     for name, value in (given or {}).items():
         if not isinstance(value, (str, int, float)) or isinstance(value, bool):
             raise TypeError(f"nginx variable {name!r} must be a str, got {value!r}")
@@ -412,6 +466,12 @@ def _variables(given: Optional[Mapping[str, object]]) -> dict[str, str]:
     return result
 
 
+def _asks_for_tls(given: object, phases: Sequence[str]) -> bool:
+    """Whether the test asks for a phase that there is with TLS only."""
+    return given is not None and "certificate" in phases
+
+
+@functools.lru_cache(256)
 def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
@@ -419,7 +479,8 @@ def _address(text: str) -> str:
         raise ValueError(f"client_ip must be an IP address, got {text!r}") from error
 
 
-def _network(given: Union[str, object]) -> str:
+@functools.lru_cache(256)
+def _network(given: object) -> str:
     text = str(given)
     try:
         ipaddress.ip_network(text, strict=False)

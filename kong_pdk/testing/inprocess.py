@@ -20,7 +20,7 @@ from ..gateway.exchange import Exchange
 from ..gateway.functions import Reply
 from ..plugins import Plugin
 from ..runtime.service import Service, error_text
-from .result import Failure
+from .result import NOT_STARTED, Failure
 
 T = TypeVar("T")
 
@@ -145,8 +145,8 @@ class InProcess:
         request = decode(next(self._msgids) << 16, "plugin.StartInstance", argument)
         _, _, error, result = _wire.decode_value(self._service.answer(request))
         if error is not None:
-            text = f"the plugin's instance cannot be started: {error}"
-            failures.append(Failure(phase, text))
+            text = f"{NOT_STARTED}{error}"
+            failures.append(Failure(phase, error))
             exchange.abort(text)
             return False
         self._instance = result["Id"]

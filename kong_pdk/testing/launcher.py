@@ -80,7 +80,7 @@ def _import(name: str, file: str) -> Any:
         raise ImportError(f"Python cannot import {file}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    spec.loader.exec_module(module)  # pyright: ignore[reportAttributeAccessIssue]  # of 3.9
     return module
 
 

@@ -30,7 +30,7 @@ from ..gateway.rpc import PluginClient
 from ..gateway.trace import Trace
 from .launcher import SCRIPT
 from .plugins import Target
-from .result import Failure
+from .result import NOT_STARTED, Failure
 
 logger = logging.getLogger("kong_pdk.testing.server")
 
@@ -235,10 +235,11 @@ class Live:
         for beginning in (
             f"{phase} failed, the request is refused: ",
             f"plugin {self._name}: {phase} raised ",
+            NOT_STARTED,
         ):
             if message.startswith(beginning):
                 return message[len(beginning) :]
-        return message if message.startswith("the plugin's instance cannot be started: ") else None
+        return None
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Take a request through its life."""

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional, Union
-from urllib.parse import urlencode
+from typing import Any, Union
+from urllib.parse import urlencode, urlsplit
 
 from .. import gateway as core
 
 #: Headers as a test gives them: a mapping, in which a list gives several lines, or pairs.
 HeadersLike = Union[
-    core.Headers, Mapping[str, Union[str, Iterable[str]]], Iterable[tuple[str, str]], None
+    core.Headers,
+    Mapping[str, Union[str, int, list[str], tuple[str, ...]]],
+    Iterable[tuple[str, str]],
+    None,
 ]
 Body = Union[str, bytes, None]
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
+
+_PORTS = {"http": 80, "https": 443}
 
 
 def make_headers(given: HeadersLike) -> core.Headers:
@@ -28,16 +33,12 @@ def make_headers(given: HeadersLike) -> core.Headers:
     if isinstance(given, core.Headers):
         return given.copy()
     lines: list[tuple[str, str]] = []
-    if given is None:
-        pairs: Iterable[tuple[str, Any]] = ()
-    elif isinstance(given, Mapping):
-        pairs = given.items()
-    else:
-        pairs = given
+    source: Any = () if given is None else given
+    pairs: Iterable[tuple[Any, Any]] = source.items() if isinstance(given, Mapping) else source
     for name, value in pairs:
         if not isinstance(name, str):
             raise TypeError(f"a header's name must be a str, got {name!r}")
-        for each in [value] if isinstance(value, (str, bytes, int, float)) else value:
+        for each in value if isinstance(value, (list, tuple)) else [value]:
             lines.append((name, _header_text(name, each)))
     return core.Headers(lines)
 
@@ -58,7 +59,7 @@ def make_body(
     headers: core.Headers,
     body: Body,
     json: Any,
-    form: Union[Mapping[str, Any], Iterable[tuple[str, Any]], None] = None,
+    form: Any = None,
 ) -> bytes:
     """Return a body's bytes, and set its ``Content-Type`` unless the headers have one.
 
@@ -70,8 +71,7 @@ def make_body(
     if json is not None:
         kind, data = JSON, json_module.dumps(json).encode()
     elif form is not None:
-        pairs = list(form.items()) if isinstance(form, Mapping) else list(form)
-        kind, data = FORM, urlencode(pairs, doseq=True).encode()
+        kind, data = FORM, urlencode(form, doseq=True).encode()
     elif isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
     elif isinstance(body, (bytes, bytearray)):
@@ -131,6 +131,11 @@ def ready_response(given: object, where: str) -> core.Response:
     return core.Response(given.status, given.headers.copy(), given.body)
 
 
+def echo(request: core.ServiceRequest) -> core.Response:
+    """Answer a request with its own headers and body: a service for ``gateway.upstream``."""
+    return Response(200, request.headers, request.body)
+
+
 def make_request(
     method: str,
     target: str,
@@ -139,36 +144,29 @@ def make_request(
     json: Any,
     form: Any,
     http_version: float,
-    scheme: str,
-    port: int,
-) -> core.Request:
-    """Return a client's request, with the headers that every client sends.
+    tls: bool,
+) -> tuple[core.Request, int]:
+    """Return a client's request, with the headers that every client sends, and its port.
 
     Raises:
-        ValueError: the target is no path.
+        ValueError: the target is neither a path nor a URL.
     """
+    scheme, port, host = ("https", 8443, "localhost") if tls else ("http", 8000, "localhost")
+    if target.startswith(("http://", "https://")):
+        parts = urlsplit(target)
+        scheme, host = parts.scheme, parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        port = parts.port or _PORTS[scheme]
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.startswith("/") and target != "*":
-        raise ValueError(f"the target must be a path like '/orders?page=2', got {target!r}")
+        raise ValueError(
+            f"the target must be a path like '/orders?page=2' or a URL, got {target!r}"
+        )
     lines = make_headers(headers)
     data = make_body(lines, body, json, form)
     if "host" not in lines:
-        default = 443 if scheme == "https" else 80
-        lines = core.Headers(
-            [("Host", "localhost" if port == default else f"localhost:{port}"), *lines]
-        )
+        name = host if port == _PORTS[scheme] else f"{host}:{port}"
+        lines = core.Headers([("Host", name), *lines])
     if data and "content-length" not in lines and "transfer-encoding" not in lines:
         lines.set("Content-Length", str(len(data)))
-    return core.Request(method.upper(), target, lines, data, http_version, scheme)
-
-
-def as_mapping(what: str, value: Optional[Mapping[str, Any]]) -> Optional[dict[str, Any]]:
-    """Return a copy of an entity such as a consumer.
-
-    Raises:
-        TypeError: it is no mapping.
-    """
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{what} must be a dict, got {type(value).__name__}")
-    return dict(value)
+    return core.Request(method.upper(), target, lines, data, http_version, scheme), port

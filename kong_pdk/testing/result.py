@@ -9,8 +9,11 @@ from ..config import LEVELS
 from ..gateway.exchange import Call, Exchange, LogLine, ServiceRequest
 from ..gateway.headers import Headers
 
+#: How Kong's log tells of an instance that does not start.
+NOT_STARTED = "the plugin's instance cannot be started: "
+
 #: The longest text in a repr, characters.
-_SHOWN = 200
+_SHOWN = 120
 
 
 class Failure(NamedTuple):
@@ -26,7 +29,8 @@ class Result:
     Attributes:
         exchange: all that the gateway knows of the request.
         phases: those in which the plugin has run, in order.
-        status: what the client got.
+        status: what the client got; 0 if it got no answer, because the certificate phase has broken
+            the TLS handshake.
         headers: what the client got: looked up in any case, each with all its values.
         body: what the client got, bytes.
         service_request: what the service got; ``None`` if the request did not come so far.
@@ -117,21 +121,20 @@ class Result:
         return [call for call in self.calls if call.function == function]
 
     def __repr__(self) -> str:
-        parts = [str(self.status)]
-        if self.exchange.aborted is not None and self.ended is not None:
-            parts.append(f"aborted in {self.ended}")
-        elif self.ended is not None:
-            parts.append(f"ended in {self.ended}")
-        if self.body:
-            parts.append(f"body={_cut(self.text)!r}")
-        text = f"<Result {' '.join(parts)}"
+        exchange = self.exchange
+        text = f"<Result {self.status or 'without an answer'}"
+        if self.ended is not None:
+            text += f" {'broken' if exchange.aborted else 'ended'} in {self.ended}"
+        # pytest cuts long ones in the middle: what went wrong comes first.
         notes = [f"{phase} raised {_cut(each)}" for phase, each in self.failures]
-        grave = LEVELS.index("warn")
+        grave, known = LEVELS.index("warn"), [failure.text for failure in self.failures]
         notes += [
-            f"{line.level}: {_cut(line.message)!r}"
+            f'{line.level}: "{_cut(line.message)}"'
             for line in self.logs
-            if LEVELS.index(line.level) <= grave
+            if LEVELS.index(line.level) <= grave and not any(text in line.message for text in known)
         ]
+        if self.body and not self.failures:
+            notes.append(f"body: {_cut(self.text)!r}")
         return "; ".join([text, *notes]) + ">"
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from servers import (
     running,
     short_directory,
 )
+from trying import PLAIN
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -128,3 +131,24 @@ def start_embedded(flavour: Flavour, prefix: Path) -> Iterator[Start]:
             return stack.enter_context(running(command, prefix, sockets=sockets, env=flavour.env))
 
         yield start
+
+
+# --- the command `kong-pdk try` -------------------------------------------------------------------
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory for temporary files with a short name, which the command must leave empty."""
+    path = Path(tempfile.mkdtemp(prefix="kp-", dir="/tmp"))
+    yield path
+    left = list(path.iterdir())
+    shutil.rmtree(path)
+    assert left == []
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Path:
+    """A plugin for ``kong-pdk try``, in a file alone."""
+    path = tmp_path / "plain.py"
+    path.write_text(PLAIN)
+    return path

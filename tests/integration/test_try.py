@@ -2,187 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import queue
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import sysconfig
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from trying import COMMAND, EMBEDDED, LIMIT, PLAIN, Running, is_running, run
 
 pytest.importorskip("aiohttp")
 
-COMMAND = Path(sysconfig.get_path("scripts")) / "kong-pdk"
-LIMIT = 40.0  # seconds for anything at all; a command is ready in a fraction of one
-
-PLAIN = """
-import os
-import sys
-
-Schema = (
-    {"message": {"type": "string", "default": "hello"}},
-    {"count": {"type": "integer"}},
-)
-version = "1.2.3"
-priority = 42
-
-
-class Plugin:
-    def __init__(self, config):
-        self.config = config
-
-    def access(self, kong):
-        kong.log.notice("message is ", self.config["message"])
-        kong.response.set_header("x-pid", str(os.getpid()))
-        kong.service.request.set_header("x-message", self.config["message"])
-        if kong.request.get_header("x-exit"):
-            kong.response.exit(403, {"message": "no"}, {"x-why": "asked"})
-        if kong.request.get_header("x-plain"):
-            kong.response.exit(200, "plain")
-        if kong.request.get_header("x-raw"):
-            header = kong.request.get_header("x-raw")
-            argument = kong.request.get_query_arg("a")
-            body = kong.request.get_raw_body(0)
-            kong.response.exit(200, {
-                "header": header.encode("utf-8", "surrogateescape").hex(),
-                "argument": argument.encode("utf-8", "surrogateescape").hex(),
-                "body": len(body),
-            })
-        print("printed by the plugin", flush=True)
-
-    def log(self, kong):
-        kong.log.info("logged ", kong.response.get_status())
-"""
-
-EMBEDDED = (
-    PLAIN.replace('kong.request.get_header("x-exit")', "False")
-    + """
-    def response(self, kong):
-        body = kong.service.response.get_raw_body()
-        kong.response.exit(201, "%d bytes" % len(body), {"Content-Type": "text/plain"})
-
-
-if __name__ == "__main__":
-    from kong_pdk.cli import start_dedicated_server
-
-    start_dedicated_server("embedded", Plugin, version, priority, Schema)
-"""
-)
-
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="kong-pdk is not installed")
-
-
-@pytest.fixture
-def scratch() -> Iterator[Path]:
-    """A directory for temporary files with a short name, which the command must leave empty."""
-    path = Path(tempfile.mkdtemp(prefix="kp-", dir="/tmp"))
-    yield path
-    left = list(path.iterdir())
-    shutil.rmtree(path)
-    assert left == []
-
-
-@pytest.fixture
-def plain(tmp_path: Path) -> Path:
-    path = tmp_path / "plain.py"
-    path.write_text(PLAIN)
-    return path
-
-
-def environment(scratch: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "TMPDIR": str(scratch), **more}
-
-
-def arguments(plugin: Path, *args: str) -> list[str]:
-    # The style of the results must not depend on the server's default.
-    return [str(COMMAND), "try", str(plugin), "--server-args=--no-lua-style", *args]
-
-
-def run(plugin: Path, scratch: Path, *args: str, **env: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        arguments(plugin, *args),
-        capture_output=True,
-        timeout=LIMIT,
-        env=environment(scratch, **env),
-        check=False,
-    )
-
-
-class Running:
-    """A command that goes on until it is told to stop, and its output line by line."""
-
-    def __init__(self, plugin: Path, scratch: Path, *args: str) -> None:
-        self.process = subprocess.Popen(
-            arguments(plugin, "--port", "0", *args),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment(scratch),
-        )
-        self.seen: list[str] = []
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-        line = self.wait_for("listening on ")
-        self.port = int(line.rsplit(":", 1)[1])
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line.rstrip("\n"))
-
-    def wait_for(self, text: str) -> str:
-        """Return the next line that holds a text."""
-        end = time.monotonic() + LIMIT
-        while True:
-            try:
-                line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
-            except queue.Empty:
-                raise AssertionError(f"no line with {text!r} in: {self.seen}") from None
-            self.seen.append(line)
-            if text in line:
-                return line
-
-    def ask(self, method: str = "GET", target: str = "/", **options: object) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
-        try:
-            connection.request(method, target, **options)  # type: ignore[arg-type]
-            answer = connection.getresponse()
-            self.headers = answer.headers
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Stop the command and return its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        try:
-            return self.process.wait(LIMIT)
-        finally:
-            self.process.kill()
-            self._reader.join(LIMIT)
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_one_request_of_a_plain_plugin(plain: Path, scratch: Path) -> None:
@@ -245,7 +80,8 @@ def test_an_embedded_plugin_with_a_response_phase(tmp_path: Path, scratch: Path)
     assert head.startswith(b"HTTP/1.1 201 Created\r\n") and body.endswith(b" bytes")
     said = done.stderr.decode()
     assert "phases: access, response, log" in said
-    assert "response: kong.response.exit" in said
+    assert re.search(r"\n  response  .* in the plugin\n", said)
+    assert re.search(r'kong\.response\.exit\(201, "\d+ bytes", {.*}\)  ends the request', said)
     assert "[info] logged 201" in said
 
 

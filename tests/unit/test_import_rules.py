@@ -227,8 +227,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.testing",
         (
-            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.plugins", "kong_pdk.runtime",
-            "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
+            "kong_pdk.plugins", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec",
+            "kong_pdk._wire",
         ),
     ),
     (
@@ -236,6 +237,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
             "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
+            "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
@@ -301,6 +303,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
+        ("trustme", {"kong_pdk.gateway.tls"}),
         ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("shtab", {"kong_pdk.commands.completion"}),
@@ -320,7 +323,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "shtab", "pytest", "pydantic", "watchfiles",
+    "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic",
 }  # fmt: skip
 
 
@@ -450,6 +453,7 @@ def test_the_annotations_of_plugins_bring_the_pdk_and_the_codec_alone() -> None:
 
 NEEDS = {
     "kong_pdk.gateway.http": "aiohttp",
+    "kong_pdk.gateway.session": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
     "kong_pdk.testing.pytest_plugin": "pytest",

@@ -43,6 +43,19 @@ _VARIABLES: dict[str, Callable[[Exchange], str | None]] = {
     "uri": lambda e: e.request.path,
     "document_uri": lambda e: e.request.path,
 }
+#: Those of a stream connection.
+_OF_STREAMS = frozenset(
+    [
+        "hostname",
+        "realip_remote_addr",
+        "realip_remote_port",
+        "remote_addr",
+        "remote_port",
+        "server_addr",
+        "server_port",
+        "status",
+    ]
+)
 _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3}
 
 
@@ -52,6 +65,10 @@ def get_var(exchange: Exchange, name: Any) -> str | None:
     wanted = need_string("the variable's name", name)
     if wanted in exchange.variables:
         return exchange.variables[wanted]
+    if exchange.stream:
+        if wanted == "protocol":
+            return "TCP"
+        return _VARIABLES[wanted](exchange) if wanted in _OF_STREAMS else None
     if wanted in _VARIABLES:
         return _VARIABLES[wanted](exchange)
     if wanted.startswith("http_"):

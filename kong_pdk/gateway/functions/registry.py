@@ -51,6 +51,29 @@ class Reply:
     value: Any = None
 
 
+# What Kong's PDK leaves out of nginx's stream subsystem, and what it keeps of that.
+_HTTP_ONLY = (
+    "kong.client.authenticate",
+    "kong.client.tls.",
+    "kong.request.",
+    "kong.response.",
+    "kong.service.request.",
+    "kong.service.response.",
+    "kong.service.set_retries",
+    "kong.service.set_timeouts",
+    "kong.service.set_upstream",
+)
+_ALSO_STREAM = frozenset(
+    [
+        "kong.request.get_port",
+        "kong.response.exit",
+        "kong.response.get_source",
+        "kong.response.get_status",
+        "kong.service.request.disable_tls",
+        "kong.service.response.get_status",
+    ]
+)
+
 #: Every PDK function of Kong without Enterprise, by its full name.
 TABLE: dict[str, Function] = {}
 
@@ -110,6 +133,9 @@ def _answer(exchange: Exchange, made: Call) -> Reply:
     function = TABLE.get(label)
     if label in exchange.fakes and label in SPECS:
         function = Function(SPECS[label], exchange.fakes[label][-1], None)
+    if exchange.stream and label.startswith(_HTTP_ONLY) and label not in _ALSO_STREAM:
+        exchange.log("err", f"the PDK has no function called {label} for stream connections")
+        return Reply("plugin.Step")
     if function is None:
         if any(known.startswith(label + ".") for known in TABLE):
             made.error = f"{label} is a part of the PDK, not a function, and cannot be called"

@@ -72,7 +72,9 @@ def get_forwarded_path(exchange: Exchange) -> str:
 
 @pdk("kong.request.get_forwarded_prefix")
 def get_forwarded_prefix(exchange: Exchange) -> str | None:
-    return _forwarded(exchange, "x-forwarded-prefix")
+    """Return the header where it is believed, else what the route has stripped."""
+    own = exchange.stripped if exchange.phase != "rewrite" else None  # routes come after that
+    return _forwarded(exchange, "x-forwarded-prefix") or own
 
 
 def _forwarded(exchange: Exchange, name: str) -> str | None:

@@ -76,6 +76,8 @@ def exit_(exchange: Exchange, status: Any, body: Any, headers: Any) -> NoReturn:
         raise PdkError(f"body must be nil, a string or a table, not {type_name(body)}")
     lines = header_map(headers, required=False)
     if is_table(body):
+        asked = exchange.request.headers.get("content-type") or ""
+        check(not asked.startswith("application/grpc"), "a table cannot be the body for gRPC")
         body = _json(body)
         if exchange.phase != "preread" and lines.get("content-type") is None:
             lines.set("Content-Type", error_pages.JSON_TYPE)

@@ -53,7 +53,8 @@ def _secret(exchange: Exchange, reference: Any) -> str | None:
         return None
     prefix = parsed.get("config", {}).get("prefix", "")
     name = f"{prefix if isinstance(prefix, str) else ''}{parsed['resource']}"
-    secret = os.environ.get(name.upper().replace("-", "_"))
+    environment = os.environ if exchange.environment is None else exchange.environment
+    secret = environment.get(name.upper().replace("-", "_"))
     if secret is None or "key" not in parsed:
         return secret
     try:

@@ -124,24 +124,31 @@ def test_a_file_that_starts_its_own_server_is_recognised(source: str, expected: 
 def test_an_embedded_plugin_is_run_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("start_dedicated_server('mine', Plugin)")
-    launch = plan(file, tmp_path, ["--x"], python="py")
+    launch = plan(str(file), tmp_path, ["--x"], python="py")
     assert launch.start[:2] == ("py", str(file)) and launch.start[-1] == "--x"
     assert launch.query[:3] == ("py", str(file), "--dump")
     assert launch.socket == tmp_path / "try.sock"
     assert launch.start[4:6] == ("--socket-name", "try.sock")
 
 
-def test_a_plain_plugin_is_put_into_a_directory_of_its_own(tmp_path: Path) -> None:
-    file = tmp_path / "mine.py"
-    file.write_text("class Plugin: pass")
-    launch = plan(file, tmp_path, python="py")
-    assert launch.start[0] == "py"
-    assert Path(launch.start[1]).name == "kong-python-pluginserver"
-    assert launch.start[2] == "-d"
-    assert "--dump-all-plugins" in launch.query
-    directory = Path(launch.start[3])
-    assert [entry.name for entry in directory.iterdir()] == ["mine.py"]
-    assert (directory / "mine.py").resolve() == file.resolve()
+@pytest.mark.parametrize("kind", ["file", "package", "installed"])
+def test_any_other_plugin_is_for_the_server_of_this_package(tmp_path: Path, kind: str) -> None:
+    plugin = str(tmp_path / "mine") if kind == "package" else str(tmp_path / "mine.py")
+    if kind == "package":
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "__init__.py").touch()
+    elif kind == "file":
+        (tmp_path / "mine.py").write_text("class Plugin: pass")
+    else:
+        plugin = "mine"
+    launch = plan(plugin, tmp_path, ["--x"], python="py")
+    for command in (launch.start, launch.query):
+        assert command[0] == "py"
+        assert Path(command[1]).name == "kong-python-pluginserver"
+        assert command[2:4] == ("--plugin", plugin)
+    assert "--dump-all-plugins" in launch.query and "--x" not in launch.query
+    folder = {"file": str(tmp_path), "package": plugin, "installed": ""}
+    assert launch.folder == folder[kind]
 
 
 def test_what_is_no_plugin_is_refused(tmp_path: Path) -> None:
@@ -149,4 +156,4 @@ def test_what_is_no_plugin_is_refused(tmp_path: Path) -> None:
     bad.write_text("x = (")
     for path in (tmp_path / "none.py", bad, tmp_path):
         with pytest.raises(GatewayError):
-            plan(path, tmp_path)
+            plan(str(path), tmp_path)
