@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional, TypedDict, TypeVar, overload
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # which type checkers have
 
 T = TypeVar("T")
 
@@ -13,42 +16,54 @@ T = TypeVar("T")
 METADATA = "kong_pdk.schema"
 
 
+class Attributes(TypedDict, total=False):
+    """The attributes of Kong's schema language that are of use in a configuration."""
+
+    required: bool
+    description: str
+    examples: Sequence[Any]
+    one_of: Sequence[Any]
+    not_one_of: Sequence[Any]
+    between: Sequence[float]
+    gt: float
+    len_eq: int
+    len_min: int
+    len_max: int
+    match: str
+    not_match: str
+    match_all: Sequence[Mapping[str, str]]
+    match_none: Sequence[Mapping[str, str]]
+    match_any: Mapping[str, Any]
+    starts_with: str
+    is_regex: bool
+    uuid: bool
+    timestamp: bool
+    eq: Any
+    ne: Any
+    contains: Any
+    mutually_exclusive_subsets: Sequence[Sequence[str]]
+    referenceable: bool
+    encrypted: bool
+    auto: bool
+    err: str
+    entity_checks: Sequence[Mapping[str, Any]]
+    json_schema: Mapping[str, Any]
+    deprecation: Mapping[str, Any]
+
+
 # Three ways to call it, so that type checkers take it for what it stands for.
 @overload
-def field(default: T, **attributes: Any) -> T: ...
+def field(default: T, **attributes: Unpack[Attributes]) -> T: ...
 @overload
-def field(*, default_factory: Callable[[], T], **attributes: Any) -> T: ...
+def field(*, default_factory: Callable[[], T], **attributes: Unpack[Attributes]) -> T: ...
 @overload
-def field(**attributes: Any) -> Any: ...
+def field(*, default_factory: NoReturn = ..., **attributes: Unpack[Attributes]) -> Any: ...
 
 
 def field(
     default: Any = dataclasses.MISSING,
     *,
     default_factory: Any = dataclasses.MISSING,
-    required: Optional[bool] = None,
-    description: Optional[str] = None,
-    one_of: Optional[Sequence[Any]] = None,
-    not_one_of: Optional[Sequence[Any]] = None,
-    between: Optional[tuple[float, float]] = None,
-    gt: Optional[float] = None,
-    len_eq: Optional[int] = None,
-    len_min: Optional[int] = None,
-    len_max: Optional[int] = None,
-    match: Optional[str] = None,
-    not_match: Optional[str] = None,
-    match_all: Optional[Sequence[Mapping[str, str]]] = None,
-    match_none: Optional[Sequence[Mapping[str, str]]] = None,
-    match_any: Optional[Mapping[str, Any]] = None,
-    starts_with: Optional[str] = None,
-    is_regex: Optional[bool] = None,
-    uuid: Optional[bool] = None,
-    timestamp: Optional[bool] = None,
-    contains: Any = None,
-    referenceable: Optional[bool] = None,
-    encrypted: Optional[bool] = None,
-    err: Optional[str] = None,
-    entity_checks: Optional[Sequence[Mapping[str, Any]]] = None,
     **attributes: Any,
 ) -> Any:
     """Describe a field of a configuration, in place of :func:`dataclasses.field`.
@@ -58,8 +73,19 @@ def field(
     without a default, and for what is inside of a list or dict.
 
     Args:
-        default: of a field that is left out. A list, dict or set is copied for each object.
+        default: of a field that is left out. What can be changed, such as a list, is copied for
+            each object.
         default_factory: makes the default; called once more when the Schema is made.
+        attributes: of Kong's schema language, each with its value; see below.
+
+    Returns:
+        What :func:`dataclasses.field` would.
+
+    Raises:
+        ValueError: both default and default_factory were given.
+
+    The attributes that are of use in a configuration:
+
         required: whether the field can be null. Without it that is so for ``Optional`` types alone.
         description: for Kong's own documentation; only Kong 3.4 and newer take one.
         one_of, not_one_of: values that are allowed, or not. Of ``Literal`` and ``Enum`` types the
@@ -78,32 +104,22 @@ def field(
         encrypted: Kong Enterprise keeps it encrypted.
         err: what Kong answers if the value does not fit.
         entity_checks: of a field whose type is another such class: relations of its fields.
-        attributes: others of `Kong's schema language
-            <https://docs.konghq.com/gateway/latest/plugin-development/configuration/>`_.
-
-    Returns:
-        What :func:`dataclasses.field` would.
-
-    Raises:
-        ValueError: both default and default_factory were given.
+        examples: of values, for documentation; only Kong 3.6 and newer take them.
+        eq, ne: the value that it must have, or must not have.
+        mutually_exclusive_subsets: of a set; only one of these lists may have items in it.
+        auto: Kong makes up a text, or with ``uuid`` a UUID, where there is none.
+        json_schema: ``{"inline": ...}`` for a value of any type, from Kong 3.5 on.
+        deprecation: Kong 3.7 and newer warn whoever uses the field.
     """
-    named = {
-        "required": required, "description": description, "one_of": one_of,
-        "not_one_of": not_one_of, "between": between, "gt": gt, "len_eq": len_eq,
-        "len_min": len_min, "len_max": len_max, "match": match, "not_match": not_match,
-        "match_all": match_all, "match_none": match_none, "match_any": match_any,
-        "starts_with": starts_with, "is_regex": is_regex, "uuid": uuid, "timestamp": timestamp,
-        "contains": contains, "referenceable": referenceable, "encrypted": encrypted, "err": err,
-        "entity_checks": entity_checks,
-    }  # fmt: skip
-    given = {name: value for name, value in named.items() if value is not None}
-    made: dict[str, Any] = {"metadata": {METADATA: {**given, **attributes}}}
+    made: dict[str, Any] = {"metadata": {METADATA: attributes}}
     if default_factory is not dataclasses.MISSING:
         made["default_factory"] = default_factory
-    if isinstance(default, (list, dict, set)) and default_factory is dataclasses.MISSING:
-        made["default_factory"] = lambda: copy.deepcopy(default)
-    elif default is not dataclasses.MISSING:
-        made["default"] = default
+    if default is not dataclasses.MISSING:
+        can_change = type(default).__hash__ is None
+        if can_change and default_factory is dataclasses.MISSING:
+            made["default_factory"] = lambda: copy.deepcopy(default)
+        else:
+            made["default"] = default
     return dataclasses.field(**made)
 
 

@@ -444,7 +444,11 @@ class _Check:
                 continue
             ((name, argument),) = check.items()
             if name == "custom_entity_check":
-                self.error(path, f"{name} is a Lua function, which only plugins in Lua can have")
+                has_function = isinstance(argument, Mapping) and "fn" in argument
+                self.add(
+                    ERROR if has_function else WARNING, path,
+                    f"{name} needs a Lua function, which only plugins in Lua can have",
+                )  # fmt: skip
             elif name not in entity_checks.SOURCES:
                 known = entity_checks.SOURCES
                 self.error(path, f"there is no entity check {name!r}{nearest(name, known)}")

@@ -320,10 +320,12 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
     assert users <= files
 
 
-#: msgpack, the extras of pyproject.toml, and what comes with them.
+#: msgpack, the extras of pyproject.toml, and what comes with them; typing_extensions is for type
+#: checkers alone.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
     "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic",
+    "typing_extensions",
 }  # fmt: skip
 
 
