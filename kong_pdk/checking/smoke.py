@@ -6,6 +6,7 @@ Nothing of the plugin runs in this process, so whatever it does harms nothing he
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ ORDER = ("certificate", "rewrite", "access", "preread", "response", "log")
 
 _RAISED = re.compile(r"plugin \S+: (\w+) raised (.*) \(instance \d+, event \d+\)")
 _OF_HANDLER = re.compile(r"\w+ failed, the request is refused: |plugin \S+: \w+ raised ")
+_DEATH_LIMIT = 1.5  # seconds
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+)')
 _PLUGIN_ID = "2f2f8f4e-0000-4000-8000-000000000001"
 _BODY = b'{"message": "hello"}'
@@ -108,12 +110,14 @@ class _Lines(Trace):
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.deaths: list[int] = []
+        self.died = asyncio.Event()
 
     def server_line(self, line: str) -> None:
         self.lines.append(line)
 
     def server_died(self, status: int) -> None:
         self.deaths.append(status)
+        self.died.set()
 
 
 async def _run(
@@ -130,6 +134,9 @@ async def _run(
     client = PluginClient(socket, plugin, config)
     try:
         await asyncio.wait_for(_requests(client, plugin, outcome), limit)
+        if client.failures:  # was that its process's end? Sockets are closed before that is known
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(trace.died.wait(), _DEATH_LIMIT)
     except asyncio.TimeoutError:
         phase = next(reversed(outcome.calls), "")
         outcome.failures.append(Failure(phase, f"it does not end within {limit:g} s"))

@@ -71,8 +71,7 @@ def run(args: argparse.Namespace) -> int:
     shown = shown_path(folder)
     for path in files:
         print(os.path.join(shown, path))
-    install = "pip install -e '.[dev]'" if args.package else "pip install 'kong-pdk[try]' pytest"
-    print(f"\nNext: cd {shlex.quote(shown)} && {install} && pytest")
+    print(f"\nNext: cd {shlex.quote(shown)} && {_install(args.package)} && pytest")
     return 0
 
 
@@ -117,7 +116,7 @@ def contents(name: str, module: str, package: bool, python_style: bool) -> dict[
         "module": module,
         "dist": name.lower().replace("_", "-").strip("-"),
         "pdk": __version__,
-        "stub": "python_style" if python_style else "kong",
+        "stub": f"from kong_pdk.pdk import {'python_style as ' if python_style else ''}kong",
         "get_path": ("path" if python_style else "path, _") + " = kong.request.get_path()",
         "get_status": ("status" if python_style else "status, _") + " = kong.response.get_status()",
         "head": title if package else f"#!/usr/bin/env python3\n{title}",
@@ -126,7 +125,7 @@ def contents(name: str, module: str, package: bool, python_style: bool) -> dict[
         "options": options,
         "target": target,
         "try_args": " --server-args=--no-lua-style" if python_style else "",
-        "install": _install(package),
+        "install": f"In a virtual environment, once:\n\n```sh\n{_install(package)}\n```",
     }
     if package:
         return {
@@ -146,8 +145,12 @@ def contents(name: str, module: str, package: bool, python_style: bool) -> dict[
 
 
 def _install(package: bool) -> str:
-    line = "pip install -e '.[dev]'" if package else "pip install 'kong-pdk[try]' pytest"
-    return f"In a virtual environment, once:\n\n```sh\n{line}\n```"
+    """What installs all that is needed. The version tells this package from the published one."""
+    return (
+        "pip install -e '.[dev]'"
+        if package
+        else f"pip install 'kong-pdk[try]>={__version__}' pytest"
+    )
 
 
 def _fill(template: str, values: dict[str, str]) -> str:

@@ -79,8 +79,11 @@ def find(spec: str) -> Target:
     """
     path = os.path.abspath(spec)
     if os.path.isdir(path):
-        is_package = os.path.isfile(os.path.join(path, "__init__.py"))
-        return Target(PACKAGE if is_package else FOLDER, path)
+        if os.path.isfile(os.path.join(path, "__init__.py")):
+            return Target(PACKAGE, path)
+        # The folder of a distribution is mostly called like the plugin in it.
+        is_name = os.sep not in spec and installed(spec) is not None
+        return Target(INSTALLED, spec) if is_name else Target(FOLDER, path)
     if os.path.isfile(path):
         try:
             with open(path, "rb") as file:
