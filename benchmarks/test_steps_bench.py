@@ -38,7 +38,7 @@ def imported() -> SimpleNamespace:
     return SimpleNamespace(
         codec=importlib.import_module("kong_pdk._codec"),
         service=importlib.import_module("kong_pdk.runtime.service"),
-        plugins=importlib.import_module("kong_pdk.runtime.plugins"),
+        plugins=importlib.import_module("kong_pdk.plugins"),
         config=importlib.import_module("kong_pdk.config"),
         proxy=importlib.import_module("kong_pdk.pdk.proxy"),
     )

@@ -1,7 +1,8 @@
-"""The two plugin servers that Kong starts: one plugin in its own file, and a folder of plugins.
+"""The two plugin servers that Kong starts: one plugin in its own file, and any number of them.
 
-    python my-plugin.py                  a plugin that calls start_dedicated_server
-    kong-python-pluginserver -d DIR      every plugin of a folder
+    python my-plugin.py                     a plugin that calls start_dedicated_server
+    kong-python-pluginserver -d DIR         every plugin of a folder
+    kong-python-pluginserver --plugin NAME  a plugin that is installed
 
 Exit status: 0 at the end or after a dump, 1 for anything that went wrong, 2 for wrong flags.
 """
@@ -30,7 +31,7 @@ from .exception import ConfigError, KongPDKError
 
 # All else is imported where it is used: Kong waits for these commands, some of which only print.
 if TYPE_CHECKING:
-    from .runtime.plugins import Plugin
+    from .plugins import Plugin
 
 #: The sockets of the directory server, under the prefix.
 DIRECTORY_SOCKET = "python_pluginserver"
@@ -102,17 +103,20 @@ def start_dedicated_server(
     if args.version:
         _print_version(parser, args)
 
-    def load() -> dict[str, Plugin]:
-        from .runtime.plugins import plugin_of_class
+    from .plugins import embedded
 
-        found = plugin_of_class(name, plugin, version, priority, schema)
+    code = embedded.start(name, plugin, version, priority, schema)
+
+    def load() -> dict[str, Plugin]:
+        # In a worker that was forked the script was run before that.
+        found = code.load_present() if args.reload else code.load()
         return {found.name: found}
 
     _main(args, load, _dump_all if args.dump else None, stem=name)
 
 
 def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
-    """The console script kong-python-pluginserver: serve every plugin of a folder; never returns.
+    """The console script kong-python-pluginserver: serve plugins, of a folder, say; never returns.
 
     Args:
         argv: the flags; those of the process if None.
@@ -121,10 +125,23 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
         SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error, 2 for
             wrong flags.
     """
-    parser = _parser("Kong plugin server for a directory of Python plugins.")
+    parser = _parser(
+        "Kong plugin server for Python plugins: those of a folder, and installed ones."
+    )
     parser.add_argument(
-        "-d", "--plugins-directory", "-plugins-directory", metavar="DIR", dest="directory",
-        help="the folder of the plugins, one in each file",
+        "-d", "--plugins-directory", "-plugins-directory", metavar="DIR", dest="directories",
+        action="append", default=[],
+        help="a folder of plugins, each a file or a package; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plugin", metavar="PLUGIN", dest="plugins", action="append", default=[],
+        help="one plugin: the name under which it is installed, its file, or its folder if that is "
+        "a package; may be repeated",
+    )  # fmt: skip
+    parser.add_argument(
+        "--installed", action="store_true",
+        help="every plugin that is installed in this Python, by its entry point in the group "
+        "kong_pdk.plugins",
     )  # fmt: skip
     dumps = parser.add_mutually_exclusive_group()
     dumps.add_argument(
@@ -138,24 +155,26 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
     args = parser.parse_args(argv)
     if args.version:
         _print_version(parser, args)
-    if args.directory is None:
-        parser.error("the plugins' folder is missing: name it with -d DIR")
+    if not (args.directories or args.plugins or args.installed):
+        parser.error(
+            "the plugins are missing: name their folder with -d DIR, or one with --plugin PLUGIN, "
+            "or take all that are installed with --installed"
+        )
+    places = [*args.directories, *args.plugins, *(["what is installed"] if args.installed else [])]
 
     def dump_one(plugins: dict[str, Plugin]) -> list[Plugin]:
         if args.dump_name not in plugins:
             known = ", ".join(sorted(plugins)) or "none"
-            raise ConfigError(f"no plugin {args.dump_name!r} in {args.directory} (found: {known})")
+            where = ", ".join(places)
+            raise ConfigError(f"no plugin {args.dump_name!r} in {where} (found: {known})")
         return [plugins[args.dump_name]]
 
     dump = dump_one if args.dump_name is not None else _dump_all if args.dump_all else None
 
     def load() -> dict[str, Plugin]:
-        from .runtime.plugins import load_directory
+        from .plugins.loading import load_places
 
-        plugins = load_directory(args.directory)
-        if not plugins:
-            raise ConfigError(f"there is no plugin in {args.directory}")
-        return plugins
+        return load_places(args.directories, args.plugins, args.installed, fresh=args.reload)
 
     _main(args, load, dump, stem=DIRECTORY_SOCKET)
 
@@ -257,6 +276,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
         "unix:/path; needs the extra kong-pdk[metrics] (default: nowhere)",
     )  # fmt: skip
     parser.add_argument(
+        "--reload", action="store_true",
+        help="take over the changed code of plugins while the server runs, for those who write "
+        "them; needs the extra kong-pdk[reload]",
+    )  # fmt: skip
+    parser.add_argument(
         "-g", "--gevent", action="store_true",
         help="run handlers in greenlets; needs the extra kong-pdk[gevent]",
     )  # fmt: skip
@@ -327,6 +351,12 @@ def _main(
 
 def _serve(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
     """Serve to the end, in this process or in workers."""
+    if config.reload:
+        from .plugins.watching import check_watchfiles
+
+        check_watchfiles()
+        # What Python keeps of a file is told from its successor by the second only.
+        sys.dont_write_bytecode = True
     if config.workers:
         from .processes import run
 
@@ -416,6 +446,8 @@ def _config(args: argparse.Namespace, stem: str) -> ServerConfig:
         },
         announce_pid=args.announce_pid,
         metrics=None if args.metrics is None else read_address(args.metrics),
+        reload=args.reload,
+        directories=tuple(map(os.path.abspath, getattr(args, "directories", ()))),
     )
 
 

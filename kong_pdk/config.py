@@ -126,6 +126,8 @@ class ServerConfig:
         max_depth: the deepest nesting of a message, in containers.
         announce_pid: send Kong a ``serverPid`` notification on each connection.
         metrics: where metrics are served to Prometheus; None: nowhere.
+        reload: changed code of plugins is taken over while the server runs.
+        directories: folders of plugins that are served, for those that appear there.
     """
 
     prefix: str = DEFAULT_PREFIX
@@ -156,6 +158,8 @@ class ServerConfig:
     max_depth: int = MAX_DEPTH
     announce_pid: bool = False
     metrics: Optional[Address] = None
+    reload: bool = False
+    directories: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (

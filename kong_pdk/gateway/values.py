@@ -116,14 +116,18 @@ def arguments(args: object) -> list[Any]:
 def from_wire(value: Any) -> Any:
     """Return a value from the wire as Lua holds it.
 
-    Binary data and text are both strings there, and a nil inside a map is dropped.
+    Binary data and text are both strings there, and a nil inside a map or at the end of an array is
+    dropped.
     """
     if isinstance(value, bytes):
         return to_text(value)
     if isinstance(value, dict):
         return {from_wire(k): from_wire(v) for k, v in value.items() if v is not None}
     if isinstance(value, (list, tuple)):
-        return [from_wire(item) for item in value]
+        items = [from_wire(item) for item in value]
+        while items and items[-1] is None:
+            items.pop()
+        return items
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     return None  # an extension type

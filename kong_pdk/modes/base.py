@@ -6,8 +6,9 @@ import abc
 import logging
 import math
 import selectors
+import threading
 import time
-from typing import Any, NoReturn, Optional
+from typing import Any, Callable, NoReturn, Optional
 
 from .. import _wire
 from .._codec import Connection, Request
@@ -71,6 +72,18 @@ class BaseMode(abc.ABC):
         Args:
             early: the modules that Python had imported at its start, before anything of ours.
         """
+
+    #: Blocks such a thread, seconds.
+    sleep: Callable[[float], None] = staticmethod(time.sleep)
+
+    @staticmethod
+    def start_thread(function: Callable[[], None]) -> None:
+        """Start a thread of the system's, for what blocks in native code.
+
+        Raises:
+            RuntimeError: the system gives no thread.
+        """
+        threading.Thread(target=function, name="kong-pdk-watch", daemon=True).start()
 
     def drive(self) -> None:
         """Run the loop to its end."""

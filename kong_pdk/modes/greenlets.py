@@ -20,7 +20,7 @@ import os
 import selectors
 import sys
 import warnings
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .. import _again, _wire
 from .._codec import Connection, Request, Switch
@@ -59,6 +59,7 @@ _CUSTOM = ("sitecustomize", "usercustomize")
 _READ = 1  # gevent's loops take events as libev's numbers
 
 _thread_ident = gevent.monkey.get_original("_thread", "get_ident")
+_start_thread = gevent.monkey.get_original("_thread", "start_new_thread")
 
 
 class Mode(BaseMode):
@@ -117,6 +118,13 @@ class Mode(BaseMode):
             warnings.simplefilter("ignore", gevent.monkey.MonkeyPatchWarning)
             gevent.monkey.patch_all()
         _unpatched = _find_unpatched(early)
+
+    sleep = staticmethod(gevent.monkey.get_original("time", "sleep"))
+
+    @staticmethod
+    def start_thread(function: Callable[[], None]) -> None:
+        """Start a thread of the system's: one of the patched library would be a greenlet."""
+        _start_thread(function, ())
 
     # --- for the loop ----------------------------------------------------------------------------
 

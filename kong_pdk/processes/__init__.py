@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Callable
 from ..config import ServerConfig
 
 if TYPE_CHECKING:
-    from ..runtime.plugins import Plugin
+    from ..plugins.definition import Plugin
 
 
 def run(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:

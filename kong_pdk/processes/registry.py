@@ -13,8 +13,8 @@ from typing import Any, Callable, NamedTuple, NoReturn, Optional
 
 from ..config import ServerConfig
 from ..exception import RPCError, UnknownInstance
+from ..plugins.definition import Plugin
 from ..runtime.instances import Instance, Instances, new_ids
-from ..runtime.plugins import Plugin
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -176,6 +176,7 @@ class SharedInstances(Instances):
             raise
         instance.used = self.ticks
         self.by_id[instance.id] = instance
+        self.keep_up(instance)
         return instance
 
     def find_elsewhere(self, instance_id: int) -> Optional[Instance]:
@@ -244,6 +245,8 @@ class SharedInstances(Instances):
                 self._end_making(instance_id, making)
         if making.closed:
             self.retire(instance)  # no event begins on it
+        elif not failed:
+            self.keep_up(instance)
         making.done.set()
         with self._lock:
             if not making.users:

@@ -19,11 +19,11 @@ from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
 from ..modes import load_mode
 from ..modes.base import BaseMode
+from ..plugins.definition import Plugin
 from ..runtime.events import new_events
-from ..runtime.plugins import Plugin
 from ..runtime.service import Service
 from ..runtime.tally import Table
-from ..server.lifecycle import STOP_SIGNALS, set_title, watch_parent
+from ..server.lifecycle import STOP_SIGNALS, open_reloading, set_title, watch_parent
 from ..server.loop import Loop
 from .channel import Channel
 from .crew import FAILED, LOST, MISSED, QUIET, READY, USED
@@ -163,7 +163,12 @@ class WorkerLoop(Loop):
         beat(self._debts, self._index)
         self._tell(READY, {name: plugins[name].phases for name in names})
         logger.debug("worker %d is ready (pid %d)", self._index, os.getpid())
-        mode.drive()
+        reloading = open_reloading(service, self, mode, self._config, tells=self._index == 0)
+        try:
+            mode.drive()
+        finally:
+            if reloading is not None:
+                reloading.close()
         logger.debug("worker %d has stopped", self._index)
 
     def _tick(self) -> None:

@@ -16,10 +16,12 @@ from typing import Any, Callable, Optional
 from .. import _wire
 from .._codec import BaseInstance
 from ..config import ServerConfig
-from ..exception import RPCError, TooManyStarts, UnknownInstance
+from ..exception import RPCError, SettingsError, TooManyStarts, UnknownInstance
+from ..pdk.functions import PHASES
+from ..plugins.definition import Plugin
 from ..refusals import is_closed_id
 from .closing import Closer
-from .plugins import Plugin
+from .failures import log_failure
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -39,6 +41,10 @@ def new_ids() -> Callable[[bool], int]:
     return lambda closed: next(numbers) << 1 | closed
 
 
+def _do_nothing(_: Any) -> None:
+    """The handler of a phase that the plugin has had."""
+
+
 class Instance(BaseInstance):
     """A plugin's object for one configuration.
 
@@ -47,6 +53,10 @@ class Instance(BaseInstance):
         plugin: what it is an instance of.
         config: its configuration; the author's object gets a copy, to do with what it likes.
         handlers: stand in for the methods of the author's object, which is not made then.
+
+    Raises:
+        RPCError: the configuration does not fit the class that the author asks for.
+        Exception: whatever the author's ``__init__`` raises.
 
     Attributes:
         started: when Kong has started it, seconds since the epoch.
@@ -68,8 +78,13 @@ class Instance(BaseInstance):
         self.started = time.time()
         self.close: Optional[Callable[[], Any]] = None
         if handlers is None:
-            target = plugin.make(config)
+            try:
+                own = plugin.configure(config)
+            except SettingsError as exc:
+                raise RPCError(f"plugin {plugin.name}: {exc}") from exc
+            target = plugin.factory(own)
             handlers = {phase: getattr(target, phase) for phase in plugin.phases}
+            handlers.update(dict.fromkeys(plugin.idle, _do_nothing))
             if plugin.closes:
                 self.close = target.close
         super().__init__(handlers, is_closed_id(instance_id), plugin.rows)
@@ -82,6 +97,25 @@ class Instance(BaseInstance):
             "Config": self.config,
             "StartTime": self.started,
         }
+
+
+class _Former:
+    """Code that has been replaced.
+
+    Args:
+        plugin: what it was the code of.
+        instances: those that were replaced; None when they have been retired.
+        since: the tick at which they were replaced.
+
+    Attributes:
+        leaving: those that have been retired.
+    """
+
+    def __init__(self, plugin: Plugin, instances: list[Instance], since: int) -> None:
+        self.plugin = plugin
+        self.instances: Optional[list[Instance]] = instances
+        self.leaving: list[Instance] = []
+        self.since = since
 
 
 class Instances:
@@ -106,6 +140,9 @@ class Instances:
         self._starting: collections.Counter[str] = collections.Counter()
         self._new_id = new_ids()
         self.by_id: dict[int, Instance] = {}
+        # Plugins whose code has been replaced, with the instances of it that are no more to begin
+        # with, and since when, in ticks; None when those have been retired.
+        self._former: list[_Former] = []
 
     def __iter__(self) -> Any:
         return iter(list(self.by_id.values()))
@@ -128,6 +165,7 @@ class Instances:
         instance.used = self.ticks
         self.by_id[instance.id] = instance
         plugin.last_start = instance.started
+        self.keep_up(instance)
         return instance
 
     @contextlib.contextmanager
@@ -224,16 +262,18 @@ class Instances:
 
     def drop(self, instance: Instance) -> bool:
         """Forget an instance; False if that has been done already."""
-        if self.by_id.pop(instance.id, None) is None:
+        dropped = self.by_id.pop(instance.id, None)  # may have taken its place
+        if dropped is None:
             return False
-        instance.plugin.last_close = time.time()
-        self.retire(instance)
+        dropped.plugin.last_close = time.time()
+        self.retire(dropped)
         return True
 
     def drop_all(self) -> None:
         """Forget all instances."""
         for instance in self:
             self.drop(instance)
+        self._tend_former(float("inf"))
 
     def retire(self, instance: Instance) -> None:
         """Have an instance's object closed, now or when the last event on it has ended."""
@@ -250,6 +290,105 @@ class Instances:
         if close is not None:
             self.closer.add(instance.plugin.name, instance.id, close)
 
+    # --- changed code -----------------------------------------------------------------------------
+
+    def let_idle(self, plugin: Plugin) -> None:
+        """Have a plugin do nothing in phases that it has not: Kong may know of former ones."""
+        plugin.idle = tuple(phase for phase in PHASES if phase not in plugin.phases)
+
+    def make_anew(self, instance: Instance, plugin: Plugin) -> Instance:
+        """Make an instance that is to take the place of one; runs the author's ``__init__``.
+
+        Args:
+            instance: the present one.
+            plugin: what the new one is of.
+
+        Raises:
+            Exception: whatever the author's ``__init__`` raises.
+        """
+        new = Instance(instance.id, plugin, instance.config)
+        new.started = instance.started
+        new.rows = instance.rows
+        return new
+
+    def replace(self, plugin: Plugin, made: list[tuple[Instance, Instance]]) -> None:
+        """Have changed code of a plugin take the place of the former one.
+
+        Events that run go on; the former objects are closed when they have ended.
+
+        Args:
+            plugin: the changed one.
+            made: the present and the new one of each instance that there was.
+        """
+        former = self.plugins[plugin.name]
+        plugin.rows, plugin.number = former.rows, former.number
+        plugin.last_start, plugin.last_close = former.last_start, former.last_close
+        self.plugins[plugin.name] = plugin
+        replaced = [old for old, new in made if self._put(old, new)]
+        with self._lock:
+            self._former.append(_Former(former, replaced, self.ticks))
+        for instance in self:  # begun meanwhile
+            self.keep_up(instance)
+
+    def _put(self, old: Instance, new: Instance) -> bool:
+        """Put an instance in the place of another, unless that is gone."""
+        new.used = old.used
+        with self._lock:
+            found = self.by_id.get(old.id) is old
+            if found:
+                self.by_id[old.id] = new
+        if not found:
+            self.retire(new)
+        return found
+
+    def keep_up(self, instance: Instance) -> None:
+        """See that an instance is not left with code that was replaced while it was made."""
+        plugin = self.plugins.get(instance.plugin.name)
+        if plugin is None or plugin is instance.plugin:
+            return
+        try:
+            self.closer.spawn(lambda: self._catch_up(instance, plugin))
+        except RuntimeError as exc:
+            logger.error("no thread to take over changed code: %s", exc)
+
+    def _catch_up(self, old: Instance, plugin: Plugin) -> None:
+        try:
+            new = self.make_anew(old, plugin)
+        except BaseException as exc:
+            log_failure(
+                exc, "plugin %s: an instance goes on with former code: __init__ raised %s "
+                "(instance %d)", plugin.name, type(exc).__name__, old.id,
+                plugin=plugin.name, instance=old.id,
+            )  # fmt: skip
+            return
+        if self._put(old, new):
+            with self._lock:
+                self._former.append(_Former(old.plugin, [old], self.ticks))
+            self.keep_up(new)
+
+    def _tend_former(self, tick: float) -> None:
+        """Retire instances that have been replaced; forget code that nothing uses any more."""
+        with self._lock:
+            former = list(self._former)
+        for one in former:
+            # Not at once: whoever has looked an instance up begins an event on it at any moment,
+            # and would find that it is closing.
+            if one.instances is not None and tick > one.since + 1:
+                one.leaving, one.instances = one.instances, None
+                for instance in one.leaving:
+                    self.retire(instance)
+        in_use = {id(one.plugin) for one in self}
+        for one in former:
+            if one.instances is not None or any(each.running for each in one.leaving):
+                in_use.add(id(one.plugin))
+        pending = self.closer.pending() if former else []
+        for one in former:
+            if id(one.plugin) not in in_use and one.plugin.name not in pending:
+                with self._lock:
+                    self._former.remove(one)
+                if one.plugin.code is not None:
+                    one.plugin.code.forget()
+
     def tick(self, tick: int) -> None:
         """Do what is due.
 
@@ -258,6 +397,8 @@ class Instances:
         """
         self.ticks = tick
         self.closer.retry()
+        if self._former:
+            self._tend_former(tick)
         if self.config.instance_ttl and tick >= self._sweep_due:
             self._sweep_due = tick + self.config.sweep_interval
             self.sweep()

@@ -30,11 +30,11 @@ from ..exception import (
     UnknownInstance,
 )
 from ..pdk.proxy import root_class
+from ..plugins.definition import Plugin
 from ..refusals import BUSY, FAILURE, is_closed_id, refuse
 from .events import Events, new_events
 from .failures import fields_of, log_failure, plugin_log
 from .instances import Instance, Instances
-from .plugins import Plugin
 from .redaction import redact
 from .status import describe_plugins, describe_server
 from .tally import Table

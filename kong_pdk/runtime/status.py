@@ -9,7 +9,7 @@ from typing import Any
 from .. import __version__
 from .._codec import is_compiled
 from ..config import ServerConfig
-from .plugins import Plugin
+from ..plugins.definition import Plugin
 from .tally import PERCENTILES, Counts, Table, WorkerState
 
 #: What is told of the instances; see :meth:`kong_pdk.runtime.instances.Instances.report`.

@@ -86,7 +86,8 @@ def _join(path: str, name: object) -> str:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
+    """Whether Kong takes a value for a list; it has one kind of empty table."""
+    return isinstance(value, (list, tuple)) or value == {}
 
 
 def _got(value: Any) -> str:
@@ -119,7 +120,7 @@ class _Check:
     # --- a list of fields -------------------------------------------------------------------------
 
     def fields(self, fields: Any, path: str) -> None:
-        if isinstance(fields, Mapping):
+        if isinstance(fields, Mapping) and fields:
             self.error(
                 path,
                 "fields must be a list with a dict for each field, got one dict: "
@@ -246,6 +247,8 @@ class _Check:
             self.refused_by_some(path, "type json is known to", (3, 5))
         elif inside == "keys" and kind != "string":
             self.warning(path, "the keys of a map are strings in JSON: give keys the type string")
+        if field.get("unique_across_ws") and field.get("unique") is not True and not inside:
+            self.error(path, "unique_across_ws needs unique = True")
         if inside and field.get("required") is False:
             self.warning(path, f"Kong takes no null in {inside}, so required = False does nothing")
 
@@ -261,8 +264,6 @@ class _Check:
     def _takes_boolean(self, name: str, value: Any, path: str, field: Any) -> None:
         if not isinstance(value, bool):
             self.error(path, f"{name} must be True or False, {_got(value)}")
-        elif name == "unique_across_ws" and value and field.get("unique") is not True:
-            self.error(path, "unique_across_ws needs unique = True")
         elif name in ("uuid", "is_regex", "timestamp") and not value:
             self.warning(path, f"{name} = False does the same as True: leave it out")
 
@@ -363,7 +364,8 @@ class _Check:
         self.fields(value, path)
 
     def _takes_shorthands(self, name: str, value: Any, path: str, field: Any) -> None:
-        self.error(path, f"{name} need a Lua function, which only plugins in Lua can have")
+        if value or not _is_list(value):
+            self.error(path, f"{name} need a Lua function, which only plugins in Lua can have")
 
     def _takes_json_schema(self, name: str, value: Any, path: str, field: Any) -> None:
         allowed = {
@@ -442,7 +444,11 @@ class _Check:
                 continue
             ((name, argument),) = check.items()
             if name == "custom_entity_check":
-                self.error(path, f"{name} is a Lua function, which only plugins in Lua can have")
+                has_function = isinstance(argument, Mapping) and "fn" in argument
+                self.add(
+                    ERROR if has_function else WARNING, path,
+                    f"{name} needs a Lua function, which only plugins in Lua can have",
+                )  # fmt: skip
             elif name not in entity_checks.SOURCES:
                 known = entity_checks.SOURCES
                 self.error(path, f"there is no entity check {name!r}{nearest(name, known)}")

@@ -40,9 +40,13 @@ class ConfigSchema(tuple[dict[str, Any], ...]):
         Raises:
             SettingsError: it does not fit the class; names the field.
         """
-        definition = {"type": "record", "fields": list(self)}
-        known = _known(config, definition, derived)
-        completed = complete(known, list(self), self.entity_checks, shown=False)
+        definition: Mapping[str, Any] = {"type": "record", "fields": list(self)}
+        known = completed = _known(config, definition, derived)
+        if derived:
+            completed = complete(known, list(self), self.entity_checks, shown=False)
+        elif not is_model(self.config_class):  # which checks all by itself
+            fields = _with_empty_texts(definition)["fields"]
+            completed = complete(known, fields, self.entity_checks, shown=False)
         made = self._shape.build(completed, "")
         _remember(made, {key: value for key, value in config.items() if key not in known})
         return made
@@ -109,7 +113,9 @@ class _Records:
         self._open.append(hint)
         try:
             if is_model(hint):
-                raise SchemaError(f"{where}: pydantic models are not read yet")
+                from .models import read_model
+
+                return read_model(hint, self.record)
             return self._dataclass(hint)
         finally:
             self._open.pop()
@@ -227,6 +233,21 @@ def _known(value: Any, definition: Mapping[str, Any], absent_is_null: bool) -> A
         inner = definition["values"]
         return {key: _known(item, inner, absent_is_null) for key, item in value.items()}
     return value
+
+
+def _with_empty_texts(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a definition whose texts may be empty unless it says how long they are at least."""
+    result = dict(definition)
+    if result.get("type") == "string":
+        result.setdefault("len_min", 0)
+    for name in ("elements", "keys", "values"):
+        if name in result:
+            result[name] = _with_empty_texts(result[name])
+    if "fields" in result:
+        result["fields"] = [
+            {name: _with_empty_texts(inner)} for name, inner in named(result["fields"])
+        ]
+    return result
 
 
 # --- what Kong has added --------------------------------------------------------------------------

@@ -42,7 +42,7 @@ _IS_TYPE: dict[str, Callable[[Any], bool]] = {
     "set": _is_list,
     "map": lambda value: isinstance(value, Mapping) or value == [],
     "record": lambda value: isinstance(value, Mapping) or value == [],
-    "foreign": lambda value: isinstance(value, Mapping),
+    "foreign": lambda value: True,  # only the entity's own schema tells
     "function": lambda value: False,  # which JSON has none of
 }
 
@@ -262,7 +262,9 @@ def _contains(value: Any, wanted: Any) -> Optional[str]:
 
 
 def _exclusive_subsets(value: Any, wanted: Any) -> Optional[str]:
-    met = [subset for subset in wanted if any(each in subset for each in value)]
+    _length(value)
+    items = value if isinstance(value, (list, tuple)) else ()
+    met = [subset for subset in wanted if any(each in subset for each in items)]
     if len(met) < 2:
         return None
     return f"these exclude each other: {' and '.join(f'({_words(each)})' for each in met)}"

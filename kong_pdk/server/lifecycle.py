@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from .._codec import is_compiled
 from ..config import ServerConfig
 from ..modes import load_mode
-from ..runtime.plugins import Plugin
+from ..plugins.definition import Plugin
 from ..runtime.service import Service
 from .loop import Loop
 
 if TYPE_CHECKING:
     from ..metrics import Metrics
+    from ..modes.base import BaseMode
+    from .reloading import Reloading
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -64,6 +66,7 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     service = Service(plugins, config)
     mode = mode_class(service, loop, config)
     metrics = open_metrics(config)
+    reloading = None
     try:
         loop.listen()
         loop.on_tick = watch_parent(loop, os.getppid())
@@ -72,12 +75,34 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
             metrics.serve(service.table, phases, service.instances.count, lambda: service.measure())
         set_title(plugins)
         log_start(plugins, config, [])
+        reloading = open_reloading(service, loop, mode, config)
         mode.drive()
     finally:
+        if reloading is not None:
+            reloading.close()
         if metrics is not None:
             metrics.close()
     handle_signals(None)
     logger.info("stopped")
+
+
+def open_reloading(
+    service: Service, loop: Loop, mode: BaseMode, config: ServerConfig, tells: bool = True
+) -> Optional[Reloading]:
+    """Begin to take over changed code of plugins, if that is asked for.
+
+    Args:
+        service: whose plugins they are.
+        loop: of this process.
+        mode: runs its handlers.
+        config: the server's settings.
+        tells: this process tells what holds for all of the server's.
+    """
+    if not config.reload:
+        return None
+    from .reloading import Reloading
+
+    return Reloading(service, loop, config, mode, tells)
 
 
 def open_metrics(config: ServerConfig) -> Optional[Metrics]:

@@ -16,11 +16,12 @@ from ..gateway import exchange as core
 from ..gateway.driver import drive
 from ..gateway.life import PHASES, STREAM_PHASES
 from ..gateway.plugin import PluginInfo
+from ..plugins.loading import Spec
 from . import entities
 from .fakes import _MISSING, Fake, make_fake
 from .inprocess import InProcess
 from .messages import Body, HeadersLike, Response, make_request, ready_response
-from .plugins import PluginLike, Target, resolve
+from .plugins import Target, resolve
 from .result import Failure, Result
 
 #: The ways to run a plugin's handlers: in this process, or in a server of each mode.
@@ -59,6 +60,37 @@ class Engine(Protocol):
         """Give up what it holds."""
 
 
+class Send(Protocol):
+    """:meth:`Gateway.request` with its method given."""
+
+    def __call__(
+        self,
+        target: str = "/",
+        *,
+        headers: HeadersLike = None,
+        body: Body = None,
+        json: Any = None,
+        form: Any = None,
+        http_version: float = 1.1,
+        client_ip: Optional[str] = None,
+        phase: Union[str, Iterable[str], None] = None,
+    ) -> Result:
+        """Take a request through its life."""
+        ...
+
+
+class _Method:
+    """An attribute of a gateway: its ``request`` with a method."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+
+    def __get__(self, gateway: Optional[Gateway], owner: Any = None) -> Send:
+        if gateway is None:  # documentation looks at the class
+            return functools.partial(Gateway.request, method=self.method)
+        return functools.partial(gateway.request, self.method)
+
+
 class Gateway:
     """A Kong with one plugin, for tests.
 
@@ -66,7 +98,8 @@ class Gateway:
         plugin: its class, its module, its file or folder, or the name of an installed one.
         config: its configuration; checked against the plugin's Schema and completed with the
             defaults, as Kong does it.
-        schema: the fields of the configuration, where the class's module has no ``Schema``.
+        schema: the fields of the configuration, where a class's module has no ``Schema``, or that
+            of another class.
         consumer: who has been authenticated before the plugin runs.
         credential: by which credential.
         consumers: further ones, for ``kong.client.load_consumer``.
@@ -105,7 +138,7 @@ class Gateway:
 
     def __init__(
         self,
-        plugin: PluginLike,
+        plugin: Spec,
         config: Optional[Mapping[str, Any]] = None,
         *,
         schema: Optional[Sequence[Any]] = None,
@@ -256,39 +289,20 @@ class Gateway:
             BaseException: what ``upstream`` or the function of a fake has raised.
         """
         phases = self._phases(phase, PHASES)
-        tls = self.tls or self.client_certificate is not None or phases == ("certificate",)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
         request, port = make_request(
             method, target, headers, body, json, form, http_version, tls
         )  # fmt: skip
         return self._run(request, phases, client_ip, request.scheme == "https", port)
 
-    def get(self, target: str = "/", **options: Any) -> Result:
-        """Take a GET request through its life; see :meth:`request`."""
-        return self.request("GET", target, **options)
-
-    def head(self, target: str = "/", **options: Any) -> Result:
-        """Take a HEAD request through its life; see :meth:`request`."""
-        return self.request("HEAD", target, **options)
-
-    def options(self, target: str = "/", **options: Any) -> Result:
-        """Take an OPTIONS request through its life; see :meth:`request`."""
-        return self.request("OPTIONS", target, **options)
-
-    def post(self, target: str = "/", **options: Any) -> Result:
-        """Take a POST request through its life; see :meth:`request`."""
-        return self.request("POST", target, **options)
-
-    def put(self, target: str = "/", **options: Any) -> Result:
-        """Take a PUT request through its life; see :meth:`request`."""
-        return self.request("PUT", target, **options)
-
-    def patch(self, target: str = "/", **options: Any) -> Result:
-        """Take a PATCH request through its life; see :meth:`request`."""
-        return self.request("PATCH", target, **options)
-
-    def delete(self, target: str = "/", **options: Any) -> Result:
-        """Take a DELETE request through its life; see :meth:`request`."""
-        return self.request("DELETE", target, **options)
+    #: Take a request of that method through its life; see :meth:`request`.
+    get = _Method("GET")
+    head = _Method("HEAD")
+    options = _Method("OPTIONS")
+    post = _Method("POST")
+    put = _Method("PUT")
+    patch = _Method("PATCH")
+    delete = _Method("DELETE")
 
     def run(
         self,
@@ -328,7 +342,7 @@ class Gateway:
             ValueError: the plugin has no such phase.
         """
         phases = self._phases(phase, STREAM_PHASES)
-        tls = self.tls or self.client_certificate is not None or phases == ("certificate",)
+        tls = self.tls or self.client_certificate is not None or _asks_for_tls(phase, phases)
         return self._run(None, phases, client_ip, tls, 8443 if tls else 8000)
 
     def _phases(
@@ -427,6 +441,8 @@ class Gateway:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+            if self._target.plugin.code is not None:
+                self._target.plugin.code.forget()
 
     def __enter__(self) -> Gateway:
         return self
@@ -464,6 +480,11 @@ def _variables(given: Optional[Mapping[str, object]], tls: bool) -> dict[str, st
             raise TypeError(f"nginx variable {name!r} must be a str, got {value!r}")
         result[name] = str(value)
     return result
+
+
+def _asks_for_tls(given: object, phases: Sequence[str]) -> bool:
+    """Whether the test asks for a phase that there is with TLS only."""
+    return given is not None and "certificate" in phases
 
 
 @functools.lru_cache(256)

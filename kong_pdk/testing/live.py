@@ -97,6 +97,7 @@ class _Servers:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
         self._thread: Optional[threading.Thread] = None
         self._servers: dict[Any, _Server] = {}
+        self._starting: Optional[asyncio.Lock] = None
         self._pid = os.getpid()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -114,6 +115,7 @@ class _Servers:
         if self._loop is None or self._pid != os.getpid():
             self._pid = os.getpid()
             self._servers = {}  # after a fork they are the parent's
+            self._starting = None
             self._loop = asyncio.new_event_loop()
             self._thread = threading.Thread(
                 target=self._loop.run_forever, name="kong-pdk-testing", daemon=True
@@ -130,14 +132,17 @@ class _Servers:
         return self.run(self._take(key, settings, flags))
 
     async def _take(self, key: Any, settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
-        server = self._servers.pop(key, None)
-        if server is not None and server.process.pid is None:
-            await server.stop()
-            server = None
-        if server is None:
-            server = await _start(settings, flags)
-        self._servers[key] = server  # the latest used is the last
-        server.users += 1
+        if self._starting is None:
+            self._starting = asyncio.Lock()  # made in the loop that uses it
+        async with self._starting:  # two gateways may ask for the same one
+            server = self._servers.pop(key, None)
+            if server is not None and server.process.pid is None:
+                await server.stop()
+                server = None
+            if server is None:
+                server = await _start(settings, flags)
+            self._servers[key] = server  # the latest used is the last
+            server.users += 1
         return server
 
     def has(self, server: _Server) -> bool:
@@ -213,7 +218,7 @@ class Live:
         flags = (*FLAGS[mode], *_flags(settings))
         self._server: Optional[_Server] = _servers.take((key, flags), launch, flags)
         socket = self._server.folder / _SOCKET
-        self._client = PluginClient(socket, info, config_text)
+        self._client = _servers.run(_connect(socket, info, config_text))
 
     async def run_handler(self, exchange: Exchange, phase: str, failures: list[Failure]) -> None:
         """Run the handler of one phase over the socket.
@@ -257,6 +262,11 @@ class Live:
         await _servers.give_back(server)
 
 
+async def _connect(socket: Path, info: PluginInfo, config_text: str) -> PluginClient:
+    """Make a client in the thread that uses it: on Python 3.9 its locks belong to that one."""
+    return PluginClient(socket, info, config_text)
+
+
 def _flags(settings: ServerConfig) -> tuple[str, ...]:
     flags = ["--on-error", settings.on_error, "--answer-timeout", "0"]
     flags += ["--event-timeout", str(EVENT_TIMEOUT), "--graceful-timeout", "0"]
@@ -274,16 +284,19 @@ def _describe(mode: str, target: Target) -> tuple[dict[str, Any], Any]:
         PluginError: it could not import the plugin.
     """
     plugin = target.plugin
+    home = sys.modules.get(plugin.factory.__module__)
     settings: dict[str, Any] = {
         "path": [os.path.abspath(each) for each in sys.path],
         "parent": os.getpid(),
         "name": plugin.name,
         "version": plugin.version,
         "priority": plugin.priority,
-        "schema": plugin.schema,
+        # None: as the class's module has it.
+        "schema": None if target.schema is None and hasattr(home, "Schema") else plugin.schema,
+        "complete": target.complete,
     }
-    if target.by_name is not None:
-        settings["plugin"] = target.by_name
+    if target.spec is not None:
+        settings["plugin"] = target.spec
     else:
         settings["class"] = _reach(mode, plugin.factory)
     # pytest itself changes some for each test.

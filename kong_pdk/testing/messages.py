@@ -11,7 +11,10 @@ from .. import gateway as core
 
 #: Headers as a test gives them: a mapping, in which a list gives several lines, or pairs.
 HeadersLike = Union[
-    core.Headers, Mapping[str, Union[str, Iterable[str]]], Iterable[tuple[str, str]], None
+    core.Headers,
+    Mapping[str, Union[str, int, list[str], tuple[str, ...]]],
+    Iterable[tuple[str, str]],
+    None,
 ]
 Body = Union[str, bytes, None]
 
@@ -30,16 +33,12 @@ def make_headers(given: HeadersLike) -> core.Headers:
     if isinstance(given, core.Headers):
         return given.copy()
     lines: list[tuple[str, str]] = []
-    if given is None:
-        pairs: Iterable[tuple[str, Any]] = ()
-    elif isinstance(given, Mapping):
-        pairs = given.items()
-    else:
-        pairs = given
+    source: Any = () if given is None else given
+    pairs: Iterable[tuple[Any, Any]] = source.items() if isinstance(given, Mapping) else source
     for name, value in pairs:
         if not isinstance(name, str):
             raise TypeError(f"a header's name must be a str, got {name!r}")
-        for each in [value] if isinstance(value, (str, bytes, int, float)) else value:
+        for each in value if isinstance(value, (list, tuple)) else [value]:
             lines.append((name, _header_text(name, each)))
     return core.Headers(lines)
 
@@ -60,7 +59,7 @@ def make_body(
     headers: core.Headers,
     body: Body,
     json: Any,
-    form: Union[Mapping[str, Any], Iterable[tuple[str, Any]], None] = None,
+    form: Any = None,
 ) -> bytes:
     """Return a body's bytes, and set its ``Content-Type`` unless the headers have one.
 
@@ -72,8 +71,7 @@ def make_body(
     if json is not None:
         kind, data = JSON, json_module.dumps(json).encode()
     elif form is not None:
-        pairs = list(form.items()) if isinstance(form, Mapping) else list(form)
-        kind, data = FORM, urlencode(pairs, doseq=True).encode()
+        kind, data = FORM, urlencode(form, doseq=True).encode()
     elif isinstance(body, str):
         return body.encode("utf-8", "surrogateescape")
     elif isinstance(body, (bytes, bytearray)):

@@ -400,7 +400,7 @@ def test_a_worker_whose_successor_dies_at_once_is_replaced(
     server = start(*way, plugins=tmp_path)
     once = tmp_path / "once"
     (tmp_path / "dies.py").write_text(
-        f"""
+        f"""# no Plugin
 import os
 if not os.path.exists({str(once)!r}):
     open({str(once)!r}, "w").close()
@@ -590,7 +590,7 @@ def test_a_plugin_that_cannot_be_loaded(prefix: Path, way: tuple[str, ...]) -> N
 
 
 def test_a_worker_that_dies_before_it_is_ready(prefix: Path) -> None:
-    (prefix / "dies.py").write_text("import os\nos._exit(9)\n")
+    (prefix / "dies.py").write_text("import os\nos._exit(9)  # no Plugin\n")
     done = run_command(*directory_command(prefix, prefix, "-m", "--workers", "2"))
     assert done.returncode == 1
     assert "has ended: exit status 9, before it was ready" in done.stderr
@@ -602,7 +602,7 @@ def test_the_first_worker_alone_speaks_of_files_that_are_none(prefix: Path, tmp_
     (tmp_path / "hello.py").write_text((PLUGINS / "hello.py").read_text())
     command = directory_command(tmp_path, prefix, "-m", "--workers", "2")
     with running(command, prefix) as server:
-        assert server.log.count("skipped a file that is no plugin") == 1
+        assert server.log.count("skipped what is no plugin") == 1
 
 
 def test_a_socket_in_use(start: StartWorkers, prefix: Path) -> None:

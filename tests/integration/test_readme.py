@@ -33,6 +33,21 @@ def test_its_plugin_runs_as_it_says(tmp_path: Path) -> None:
     assert re.search(r"^x-greeting: good day 127\.0\.0\.1:\d+$", done.stdout, re.MULTILINE)
 
 
+def test_its_test_passes(tmp_path: Path) -> None:
+    test = re.search(r"```python\n(def test_.*?)```", README, re.DOTALL)
+    assert PLUGIN is not None and test is not None
+    (tmp_path / "my-plugin.py").write_text(PLUGIN.group(1), encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(test.group(1), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=clean_environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_its_flags_are_the_servers(tmp_path: Path) -> None:
     path = tmp_path / "my-plugin.py"
     assert PLUGIN is not None

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from kong_pdk.exception import PluginError
 from kong_pdk.gateway.errors import ServerFailed
+from kong_pdk.schema import schema_of
 from kong_pdk.testing import MODES, Gateway, ModeUnavailable
 
 Schema = ({"message": {"type": "string", "default": "hello"}},)
@@ -45,6 +48,24 @@ class Guard:
 
     def log(self, kong: Any) -> None:
         kong.log.notice("done")
+
+
+@dataclass
+class Limits:
+    """A configuration with types."""
+
+    most: int = 10
+    names: Optional[list[str]] = None
+
+
+class Typed:
+    """Gets an object, and has a Schema made of it."""
+
+    def __init__(self, config: Limits) -> None:
+        self.config = config
+
+    def access(self, kong: Any) -> None:
+        kong.response.set_header("X-Config", repr(self.config))
 
 
 class Styled:
@@ -138,12 +159,34 @@ def test_settings_of_the_server(mode: str) -> None:
     assert (result.status, result.failures) == (200, [("access", "ValueError: boom")])
 
 
+@pytest.mark.parametrize("mode", ["in-process", "threads"])
+def test_a_typed_configuration(mode: str) -> None:
+    with Gateway(Typed, {"names": ["a"]}, schema=schema_of(Limits), mode=mode) as gateway:
+        assert gateway.config == {"most": 10, "names": ["a"]}
+        assert gateway.get().headers["x-config"] == "Limits(most=10, names=['a'])"
+
+
 def test_servers_are_shared_between_tests() -> None:
     pids = set()
     for _ in range(2):
         with make("threads") as gateway:
             pids.add(gateway.get(headers={"X-Key": "k"}).shared["pid"])
     assert len(pids) == 1
+
+
+def test_gateways_in_several_threads() -> None:
+    """They share one server, also if none is there yet; and so do their requests."""
+
+    def work(number: int) -> tuple[Any, Any]:
+        with make("threads", on_error="open", python_style=False) as gateway:
+            result = gateway.get(headers={"X-Key": f"k{number}"})
+            assert result.service_request is not None
+            return result.shared["pid"], result.service_request.headers["x-key-was"]
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(work, range(24)))
+    assert len({pid for pid, _ in found}) == 1
+    assert [key for _, key in found] == [f"k{number}" for number in range(24)]
 
 
 def test_a_server_gets_the_environment_of_its_test(monkeypatch: pytest.MonkeyPatch) -> None:

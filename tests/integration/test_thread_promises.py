@@ -126,7 +126,7 @@ def access(self, kong): kong.log(threading.get_native_id())
 IMPATIENT = """
 import sys
 from kong_pdk.config import ServerConfig
-from kong_pdk.runtime.plugins import load_directory
+from kong_pdk.plugins import load_directory
 from kong_pdk.server.lifecycle import serve
 
 serve(load_directory(sys.argv[1]), ServerConfig(prefix=sys.argv[2], idle_timeout=0.0))

@@ -10,8 +10,8 @@ import pytest
 from kong_pdk import _wire
 from kong_pdk._codec import Request
 from kong_pdk.config import ServerConfig
+from kong_pdk.plugins import define_plugin
 from kong_pdk.runtime.events import Event
-from kong_pdk.runtime.plugins import define_plugin
 from kong_pdk.runtime.service import Service
 
 

@@ -15,7 +15,7 @@ from kong_pdk._codec import Connection, Event, Request
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import EventAbandoned, EventEnded
 from kong_pdk.modes.threads import Mode, Runner
-from kong_pdk.runtime.plugins import define_plugin
+from kong_pdk.plugins import define_plugin
 from kong_pdk.runtime.service import Service
 from kong_pdk.server.loop import Loop
 

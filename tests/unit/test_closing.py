@@ -11,9 +11,9 @@ import pytest
 from kong_pdk.config import ServerConfig
 from kong_pdk.modes import base
 from kong_pdk.modes.threads import Mode
+from kong_pdk.plugins import Plugin, define_plugin
 from kong_pdk.runtime.closing import AT_ONCE, Closer
 from kong_pdk.runtime.instances import Instances
-from kong_pdk.runtime.plugins import Plugin, define_plugin
 from kong_pdk.runtime.service import Service
 from kong_pdk.server.loop import Loop
 

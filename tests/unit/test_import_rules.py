@@ -80,12 +80,20 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         ),
     ),
     ("kong_pdk.schema", ("kong_pdk.schema", "kong_pdk.exception")),
+    # What a plugin is and where it comes from; nothing that serves one.
+    (
+        "kong_pdk.plugins",
+        (
+            "kong_pdk.plugins", "kong_pdk.pdk.functions", "kong_pdk.schema", "kong_pdk.config",
+            "kong_pdk.exception",
+        ),
+    ),
     (
         "kong_pdk.runtime",
         (
-            "kong_pdk.runtime", "kong_pdk.pdk", "kong_pdk.schema", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire", "kong_pdk.exception",
-            "kong_pdk.refusals",
+            "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk",
+            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire",
+            "kong_pdk.exception", "kong_pdk.refusals",
         ),
     ),
     # Served by what runs plugins and by the parent alike: neither is known here.
@@ -99,8 +107,15 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.server.lifecycle",
         (
-            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk.metrics",
+            "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.plugins.definition",
+            "kong_pdk.modes", "kong_pdk.config", "kong_pdk._codec", "kong_pdk.metrics",
+        ),
+    ),
+    (
+        "kong_pdk.server.reloading",
+        (
+            "kong_pdk.server.loop", "kong_pdk.plugins", "kong_pdk.runtime", "kong_pdk.modes.base",
+            "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
     ("kong_pdk._again", ("kong_pdk.config", "kong_pdk.exception")),
@@ -159,8 +174,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.processes",
         (
-            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.modes",
-            "kong_pdk.config", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
+            "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime",
+            "kong_pdk.plugins.definition", "kong_pdk.modes", "kong_pdk.config",
+            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
             "kong_pdk.exception",
         ),
     ),
@@ -184,8 +200,9 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.testing",
         (
-            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.pdk.functions",
-            "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec", "kong_pdk._wire",
+            "kong_pdk.testing", "kong_pdk.gateway", "kong_pdk.runtime", "kong_pdk.plugins",
+            "kong_pdk.pdk.functions", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._codec",
+            "kong_pdk._wire",
         ),
     ),
     (
@@ -198,7 +215,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.cli",
         (
-            "kong_pdk.server.lifecycle", "kong_pdk.runtime.plugins", "kong_pdk.config",
+            "kong_pdk.server.lifecycle", "kong_pdk.plugins", "kong_pdk.config",
             "kong_pdk.logs", "kong_pdk._again",
             "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
             "kong_pdk.processes",
@@ -258,6 +275,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
+        ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
         ("pytest", {"kong_pdk.testing.pytest_plugin"}),
         ("pydantic", {"kong_pdk.schema.models"}),
@@ -275,7 +293,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: msgpack, the extras of pyproject.toml, and what comes with them.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "pytest", "pydantic",
+    "setproctitle", "watchfiles", "pydantic", "pytest",
 }  # fmt: skip
 
 
@@ -302,7 +320,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver", "pydantic",
+    "prometheus_client", "wsgiref", "socketserver", "watchfiles", "pydantic",
 )  # fmt: skip
 
 
@@ -407,8 +425,8 @@ NEEDS = {
     "kong_pdk.gateway.http": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
-    "kong_pdk.testing.pytest_plugin": "pytest",
     "kong_pdk.schema.models": "pydantic",
+    "kong_pdk.testing.pytest_plugin": "pytest",
 }
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from kong_pdk.exception import RPCError, UnknownInstance
+from kong_pdk.plugins import Plugin, define_plugin
 from kong_pdk.runtime.instances import ID_BITS, Instances
-from kong_pdk.runtime.plugins import Plugin, define_plugin
 
 
 class Remembering:

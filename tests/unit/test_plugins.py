@@ -11,12 +11,8 @@ from typing import Any
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.runtime.plugins import (
-    PHASES,
-    Plugin,
-    define_plugin,
-    plugin_of_class,
-)
+from kong_pdk.pdk.functions import PHASES
+from kong_pdk.plugins import Plugin, define_plugin, plugin_of_class
 
 
 class Good:

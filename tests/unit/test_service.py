@@ -14,8 +14,8 @@ from kong_pdk import _wire
 from kong_pdk._codec import Request
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import KongPDKError, PDKException, RPCError, UnknownInstance
+from kong_pdk.plugins import define_plugin
 from kong_pdk.runtime.instances import Instances
-from kong_pdk.runtime.plugins import define_plugin
 from kong_pdk.runtime.service import Service, error_text
 
 PHRASE = "no plugin instance"

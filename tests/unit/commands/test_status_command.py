@@ -20,7 +20,7 @@ from kong_pdk._codec import Request
 from kong_pdk.commands import status
 from kong_pdk.commands.main import main
 from kong_pdk.config import ServerConfig
-from kong_pdk.runtime.plugins import define_plugin
+from kong_pdk.plugins import define_plugin
 from kong_pdk.runtime.service import Service
 
 #: A peer gets what was asked and returns what to send, None to close, "wait" to say nothing.

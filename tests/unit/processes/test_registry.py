@@ -10,8 +10,8 @@ import pytest
 
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import RPCError, TooManyStarts, UnknownInstance
+from kong_pdk.plugins import define_plugin
 from kong_pdk.processes.registry import CLOSE, NUMBER, START, Registry, SharedInstances
-from kong_pdk.runtime.plugins import define_plugin
 
 PATIENCE = 30  # seconds; only a failure takes as long
 

@@ -79,7 +79,7 @@ def test_a_request_that_the_plugin_ends() -> None:
     )
     assert (result.ended, result.source, result.service_request) == ("access", "exit", None)
     assert result.messages("notice") == ["status 403"]
-    assert repr(result) == '<Result 403 ended in access body=\'{"message":"no"}\'>'
+    assert repr(result) == '<Result 403 ended in access; body: \'{"message":"no"}\'>'
 
 
 @pytest.mark.parametrize(("policy", "status"), [("closed", 500), ("open", 200), (None, 500)])

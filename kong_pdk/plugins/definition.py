@@ -1,10 +1,8 @@
-"""A plugin as Kong is told of it: loaded from where it is, and checked field by field."""
+"""A plugin as Kong is told of it, checked field by field."""
 
 from __future__ import annotations
 
 import copy
-import importlib.machinery
-import importlib.util
 import inspect
 import json
 import logging
@@ -15,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from ..config import POLICIES
 from ..exception import PluginError
@@ -30,7 +28,48 @@ _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\Z")
 _NOT_PLAIN = (
     inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction,
 )  # fmt: skip
-_SUFFIXES = tuple(importlib.machinery.all_suffixes())
+
+
+#: Tells one state of a file from another: when it was changed, nanoseconds, and its size; None if
+#: there is no such file.
+Stamp = Optional[tuple[int, int]]
+
+
+class Code(Protocol):
+    """Where a plugin's code is, and how to have it as it is there now."""
+
+    @property
+    def origin(self) -> str:
+        """The place, for people."""
+        ...
+
+    def stamps(self) -> Mapping[str, Stamp]:
+        """The files that it has been loaded from so far, without links, as they were then."""
+        ...
+
+    def folders(self) -> set[str]:
+        """Where further ones may come from."""
+        ...
+
+    def changed(self) -> set[str]:
+        """Those of the files that are not as they were when they were loaded."""
+        ...
+
+    def is_gone(self) -> bool:
+        """Whether the plugin's own file is not there any more."""
+        ...
+
+    def load_again(self) -> Plugin:
+        """The plugin as its files are now, beside the one that is there.
+
+        Raises:
+            PluginError: it cannot be loaded.
+        """
+        ...
+
+    def forget(self) -> None:
+        """Release what is only there for this plugin, once no object of it is in use any more."""
+        ...
 
 
 @dataclass
@@ -53,6 +92,8 @@ class Plugin:
         loaded: when it was loaded, seconds since the epoch.
         rows: by phase, where its events are counted; None: nowhere.
         number: of those that are counted.
+        code: where it comes from; None if that is not known.
+        idle: phases that Kong may still call, of former code; there it does nothing.
     """
 
     name: str
@@ -69,17 +110,20 @@ class Plugin:
     last_close: float = 0.0
     rows: Optional[dict[str, int]] = None
     number: int = 0
+    code: Optional[Code] = None
+    idle: tuple[str, ...] = ()
     configure: Callable[[Any], Any] = copy.deepcopy
     entity_checks: list[dict[str, Any]] = field(default_factory=list)
 
-    def make(self, config: Any) -> Any:
-        """Make the author's object for a configuration, which stays as it is.
+    @property
+    def origin(self) -> str:
+        """Where it comes from, for people."""
+        return f"plugin {self.name!r}" if self.code is None else self.code.origin
 
-        Raises:
-            SettingsError: the configuration does not fit the class that the author asks for.
-            Exception: whatever the author's ``__init__`` raises.
-        """
-        return self.factory(self.configure(config))
+    @property
+    def files(self) -> set[str]:
+        """The files that it has been loaded from so far, without links."""
+        return set() if self.code is None else set(self.code.stamps())
 
     def describe(self) -> dict[str, Any]:
         """What Kong's query command wants to know of the plugin."""
@@ -106,6 +150,7 @@ def define_plugin(
     schema: object,
     where: str,
     path: Optional[str] = None,
+    module: Optional[ModuleType] = None,
 ) -> Plugin:
     """Check what a plugin says of itself.
 
@@ -116,6 +161,7 @@ def define_plugin(
             class that the plugin asks for its configuration as, and is empty without one.
         where: the file or call that stated them, for errors.
         path: the plugin's file, if there is one.
+        module: that the class was found in, if that is another than the one that defines it.
 
     Raises:
         PluginError: names the field and what is expected.
@@ -154,16 +200,18 @@ def define_plugin(
         configure=asked.make,
         phases=_find_phases(factory, wrong),
         factory=factory,
-        on_error=_check_policy(factory, wrong),
+        on_error=_check_policy(factory, module, wrong),
         closes=_is_method(factory, "close", wrong),
         modified=os.stat(path).st_mtime if path and os.path.exists(path) else 0.0,
     )
 
 
-def _check_policy(factory: type, wrong: Any) -> str:
-    """The plugin's own ``on_error``, of its class or else of the class's module."""
-    module = sys.modules.get(factory.__module__)
-    policy = getattr(factory, "on_error", getattr(module, "on_error", ""))
+def _check_policy(factory: type, module: Optional[ModuleType], wrong: Any) -> str:
+    """The plugin's own ``on_error``, of its class or else of its module or the class's module."""
+    home = sys.modules.get(factory.__module__)
+    policy = getattr(
+        factory, "on_error", getattr(module, "on_error", getattr(home, "on_error", ""))
+    )
     if policy not in ("", *POLICIES):
         raise wrong(f"on_error must be one of {', '.join(POLICIES)}, got {policy!r}")
     return str(policy)
@@ -214,95 +262,3 @@ def _is_method(factory: type, name: str, wrong: Any) -> bool:
     if any(is_kind(method) for is_kind in _NOT_PLAIN):
         raise wrong(f"Plugin.{name} must be a plain method: async and yield are not supported")
     return True
-
-
-def plugin_of_class(
-    name: object, factory: object, version: object, priority: object, schema: object
-) -> Plugin:
-    """The plugin that an embedded server was started with.
-
-    Args:
-        schema: None stands for the ``Schema`` of the module that defines the class.
-
-    Raises:
-        PluginError: what is wrong with it.
-    """
-    module = sys.modules.get(getattr(factory, "__module__", ""), None)
-    if schema is None:
-        schema = getattr(module, "Schema", None)
-    path = getattr(module, "__file__", None)
-    return define_plugin(
-        name, factory, version, priority, schema, where=f"plugin {name!r}", path=path
-    )
-
-
-def load_file(path: str, name: str) -> Plugin:
-    """Load the plugin in one file. It can import the modules beside it.
-
-    Raises:
-        PluginError: it cannot be imported, or is no valid plugin.
-    """
-    path = os.path.realpath(path)  # a plugin may be linked into the folder from where it lives
-    folder = os.path.dirname(path)
-    if folder not in sys.path:
-        sys.path.append(folder)  # behind the libraries, which a plugin's file must not shadow
-    module = _import_file(path, name)
-    if not hasattr(module, "Plugin"):
-        raise PluginError(f"{path}: it has no class Plugin")
-    return define_plugin(
-        name,
-        module.Plugin,
-        getattr(module, "version", None),
-        getattr(module, "priority", None),
-        getattr(module, "Schema", None),
-        where=path,
-        path=path,
-    )
-
-
-def _import_file(path: str, name: str) -> ModuleType:
-    # A name of its own, so that a plugin jwt.py does not stand in for the library jwt.
-    module_name = f"kong_pdk.plugin.{name}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"{path}: Python cannot import such a file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
-    try:
-        spec.loader.exec_module(module)  # pyright: ignore[reportAttributeAccessIssue]  # of 3.9
-    except KeyboardInterrupt:
-        raise
-    except BaseException as exc:  # sys.exit() in a script that happens to lie there
-        del sys.modules[module_name]
-        raise PluginError(f"{path}: cannot be imported: {type(exc).__name__}: {exc}") from exc
-    return module
-
-
-def load_directory(directory: str) -> dict[str, Plugin]:
-    """Load every plugin of a folder; files that are none are skipped with a line in the log.
-
-    Raises:
-        PluginError: the folder cannot be read, or two files define plugins of the same name.
-    """
-    try:
-        entries = sorted(os.listdir(directory))
-    except OSError as exc:
-        raise PluginError(f"plugins directory {directory}: {exc.strerror}") from exc
-    plugins: dict[str, Plugin] = {}
-    for entry in entries:
-        suffix = next((s for s in _SUFFIXES if entry.endswith(s)), None)
-        if suffix is None or entry.startswith((".", "__")):
-            continue
-        name = entry.split(".", 1)[0]
-        path = os.path.join(directory, entry)
-        try:
-            plugin = load_file(path, name)
-        except PluginError as exc:
-            logger.warning("skipped a file that is no plugin: %s", exc)
-            logger.debug("cause", exc_info=exc)
-            continue
-        if name in plugins:
-            raise PluginError(f"{path}: another file defines a plugin {name!r} already")
-        plugins[name] = plugin
-        logger.debug("loaded plugin %s %s from %s", name, plugin.version, path)
-    return plugins
