@@ -16,11 +16,12 @@ from ..gateway import exchange as core
 from ..gateway.driver import drive
 from ..gateway.life import PHASES, STREAM_PHASES
 from ..gateway.plugin import PluginInfo
+from ..plugins.loading import Spec
 from . import entities
 from .fakes import _MISSING, Fake, make_fake
 from .inprocess import InProcess
 from .messages import Body, HeadersLike, Response, make_request, ready_response
-from .plugins import PluginLike, Target, resolve
+from .plugins import Target, resolve
 from .result import Failure, Result
 
 #: The ways to run a plugin's handlers: in this process, or in a server of each mode.
@@ -97,7 +98,8 @@ class Gateway:
         plugin: its class, its module, its file or folder, or the name of an installed one.
         config: its configuration; checked against the plugin's Schema and completed with the
             defaults, as Kong does it.
-        schema: the fields of the configuration, where the class's module has no ``Schema``.
+        schema: the fields of the configuration, where a class's module has no ``Schema``, or that
+            of another class.
         consumer: who has been authenticated before the plugin runs.
         credential: by which credential.
         consumers: further ones, for ``kong.client.load_consumer``.
@@ -136,7 +138,7 @@ class Gateway:
 
     def __init__(
         self,
-        plugin: PluginLike,
+        plugin: Spec,
         config: Optional[Mapping[str, Any]] = None,
         *,
         schema: Optional[Sequence[Any]] = None,
@@ -439,6 +441,8 @@ class Gateway:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.close()
+            if self._target.plugin.code is not None:
+                self._target.plugin.code.forget()
 
     def __enter__(self) -> Gateway:
         return self

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .. import _again
-from ..cli import start_dedicated_server
-from .plugins import resolve
+from ..cli import start_dedicated_server, start_server
+from .plugins import load_leniently
 
 #: How often it is looked whether the process of the tests is still there, seconds.
 WATCH = 0.5
@@ -40,17 +40,22 @@ def main(settings: dict[str, Any]) -> NoReturn:
     """Serve a plugin.
 
     Args:
-        settings: ``parent``, the process of the tests; ``plugin``, what :func:`.resolve` wants, or
-            ``class``, its module, file and qualified name; and what the embedded server is told.
+        settings: ``parent``, the process of the tests; ``plugin``, a path or the name of an
+            installed one, or ``class``, its module, file and qualified name; and ``complete``,
+            ``name``, ``version``, ``priority`` and ``schema`` as :class:`.Target` has them.
     """
     if "worker" not in _again.get_purpose():  # workers watch the server
         _watch(settings["parent"])
+    if settings["complete"]:
+        start_server(["--plugin", settings["plugin"], *sys.argv[1:]])
+    schema = settings["schema"]
     if "class" in settings:
         factory = find_class(*settings["class"])
     else:
-        factory = resolve(settings["plugin"]).plugin.factory
+        plugin = load_leniently(settings["plugin"], schema)
+        factory, schema = plugin.factory, plugin.schema
     start_dedicated_server(
-        settings["name"], factory, settings["version"], settings["priority"], settings["schema"]
+        settings["name"], factory, settings["version"], settings["priority"], schema
     )
 
 

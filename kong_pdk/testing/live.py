@@ -279,16 +279,19 @@ def _describe(mode: str, target: Target) -> tuple[dict[str, Any], Any]:
         PluginError: it could not import the plugin.
     """
     plugin = target.plugin
+    home = sys.modules.get(plugin.factory.__module__)
     settings: dict[str, Any] = {
         "path": [os.path.abspath(each) for each in sys.path],
         "parent": os.getpid(),
         "name": plugin.name,
         "version": plugin.version,
         "priority": plugin.priority,
-        "schema": plugin.schema,
+        # None: as the class's module has it.
+        "schema": None if target.schema is None and hasattr(home, "Schema") else plugin.schema,
+        "complete": target.complete,
     }
-    if target.by_name is not None:
-        settings["plugin"] = target.by_name
+    if target.spec is not None:
+        settings["plugin"] = target.spec
     else:
         settings["class"] = _reach(mode, plugin.factory)
     # pytest itself changes some for each test.

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
 from kong_pdk.exception import PluginError
 from kong_pdk.gateway.errors import ServerFailed
+from kong_pdk.schema import schema_of
 from kong_pdk.testing import MODES, Gateway, ModeUnavailable
 
 Schema = ({"message": {"type": "string", "default": "hello"}},)
@@ -46,6 +48,24 @@ class Guard:
 
     def log(self, kong: Any) -> None:
         kong.log.notice("done")
+
+
+@dataclass
+class Limits:
+    """A configuration with types."""
+
+    most: int = 10
+    names: Optional[list[str]] = None
+
+
+class Typed:
+    """Gets an object, and has a Schema made of it."""
+
+    def __init__(self, config: Limits) -> None:
+        self.config = config
+
+    def access(self, kong: Any) -> None:
+        kong.response.set_header("X-Config", repr(self.config))
 
 
 class Styled:
@@ -137,6 +157,13 @@ def test_settings_of_the_server(mode: str) -> None:
     with make(mode, on_error="open") as gateway:
         result = gateway.get(headers={"X-Key": "raise"})
     assert (result.status, result.failures) == (200, [("access", "ValueError: boom")])
+
+
+@pytest.mark.parametrize("mode", ["in-process", "threads"])
+def test_a_typed_configuration(mode: str) -> None:
+    with Gateway(Typed, {"names": ["a"]}, schema=schema_of(Limits), mode=mode) as gateway:
+        assert gateway.config == {"most": 10, "names": ["a"]}
+        assert gateway.get().headers["x-config"] == "Limits(most=10, names=['a'])"
 
 
 def test_servers_are_shared_between_tests() -> None:

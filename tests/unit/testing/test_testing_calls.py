@@ -12,9 +12,8 @@ import pytest
 from pdkcalls import right_arguments
 
 from kong_pdk._wire import TERMINAL
-from kong_pdk.exception import PluginError
+from kong_pdk.exception import PluginError, SettingsError
 from kong_pdk.gateway import TABLE
-from kong_pdk.gateway.errors import SettingsError
 from kong_pdk.testing import Gateway
 
 
@@ -358,7 +357,7 @@ def test_an_installed_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert (gateway.plugin.name, gateway.plugin.version) == (name, "1.2.3")
         assert gateway.get().headers["x-message"] == "hello"
     sys.modules.pop("installed_plugin")
-    with pytest.raises(PluginError, match=r"there is no plugin 'as-modul'.*: as-class, as-module"):
+    with pytest.raises(PluginError, match=r"'as-modul' is installed .*: as-class, as-module"):
         Gateway("as-modul")
 
 
