@@ -185,6 +185,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.gateway.functions.registry",
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
+    ("kong_pdk.gateway.prefix", ("kong_pdk.config",)),
     (
         "kong_pdk.gateway",
         ("kong_pdk.gateway", "kong_pdk.schema", "kong_pdk.exception", "kong_pdk.__version__"),
@@ -213,7 +214,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.checking",
         (
             "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf", "kong_pdk.schema",
-            "kong_pdk.testing.entities", "kong_pdk.config", "kong_pdk.exception",
+            "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
     # In every project that uses pytest.
