@@ -92,7 +92,7 @@ class Changes:
 
     def _is_changed(self, plugin: Plugin, paths: set[str]) -> bool:
         code = plugin.code
-        if code is None or plugin.name in self._gone or not code.changed():
+        if code is None or code.is_gone() or not code.changed():
             return False
         failed = self._failed.get(plugin.name)
         if not failed or changes_since(failed):

@@ -394,7 +394,7 @@ def find_candidates(directory: str) -> list[tuple[str, str]]:
         if entry.startswith((".", "__")):
             continue
         if os.path.isdir(path):
-            if is_package(path) or _has_modules(path):
+            if is_package(path) or _has_modules(path) or entry.endswith(_SUFFIXES):
                 found.append((entry, path))
         elif entry.endswith(_SUFFIXES):
             found.append((entry.split(".", 1)[0], path))

@@ -111,6 +111,8 @@ class Space:
         _spaces[key] = self
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
+        if _last not in sys.meta_path:
+            sys.meta_path.append(_last)
         for package in (ROOT, self.package):
             if package not in sys.modules:
                 sys.modules[package] = _empty_package(package)
@@ -147,7 +149,7 @@ class Space:
         """What ``import`` does in the plugin's modules."""
         if not level:
             top = name.partition(".")[0]
-            if self._owns(top):
+            if self.owns(top):
                 if fromlist:
                     inner = f"{self.package}.{name}"
                     return builtins.__import__(inner, globals, locals, fromlist)
@@ -155,7 +157,7 @@ class Space:
                 return sys.modules[f"{self.package}.{top}"]
         return builtins.__import__(name, globals, locals, fromlist or (), level)
 
-    def _owns(self, top: str) -> bool:
+    def owns(self, top: str) -> bool:
         """Whether a name is that of a module of the plugin's own."""
         known = self._own.get(top)
         if known is None:
@@ -175,7 +177,7 @@ class Space:
         if top != self.main and here.origin and not may_be_plugin(here.origin):
             logger.warning(
                 "plugin %s: `import %s` is the library %s, not %s: libraries come first "
-                "(`from . import %s` is always the plugin's own)",
+                "(an import that begins with dots, `from . import %s`, is always the plugin's own)",
                 self.name, top, library.origin or "of that name", here.origin, top,
             )  # fmt: skip
         return False
@@ -185,10 +187,17 @@ class Space:
 
     def _find_library(self, top: str) -> Optional[ModuleSpec]:
         """A module that all may import, unless it is found in the plugin's own folder."""
-        try:
-            found = importlib.util.find_spec(top)
-        except ValueError:  # a module without a spec, as __main__ is
-            return ModuleSpec(top, None, origin="of that name")
+        found: Optional[ModuleSpec] = None
+        if top in sys.modules:
+            found = getattr(sys.modules[top], "__spec__", None)
+            if found is None:  # __main__, say
+                return ModuleSpec(top, None, origin="of that name")
+        else:
+            for finder in sys.meta_path:
+                if finder not in (_finder, _last):
+                    found = finder.find_spec(top, None)
+                if found is not None:
+                    break
         if found is None:
             return None
         places = list(found.submodule_search_locations or ())
@@ -286,7 +295,58 @@ class _Finder:
         return None if space is None else space.find_spec(fullname, path)
 
 
+class _LastFinder:
+    """Finds what a plugin's code asks ``importlib.import_module`` for; the last of the finders.
+
+    That function knows one name for a module, and asks for it each time: so the module of the
+    plugin's name is what it gets. Not a package: what is below it could not be found in this way.
+    """
+
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]] = None, target: Any = None
+    ) -> Optional[ModuleSpec]:
+        """As Python's import wants it."""
+        if path is not None or "." in fullname:
+            return None
+        frame = sys._getframe(1)
+        while frame.f_back and _is_importlib(frame.f_globals.get("__name__")):
+            frame = frame.f_back
+        space = getattr(frame.f_builtins.get("__import__"), "__self__", None)
+        if not isinstance(space, Space) or not space.owns(fullname):
+            return None
+        inner = f"{space.package}.{fullname}"
+        module = importlib.import_module(inner)
+        if hasattr(module, "__path__"):
+            raise ModuleNotFoundError(
+                f"the package {fullname} is the plugin's own, of which importlib does not know: "
+                f"importlib.import_module('.{fullname}', {space.package!r}) finds it",
+                name=fullname,
+            )
+        loader: Any = _There(module)
+        return ModuleSpec(inner, loader, origin=getattr(module, "__file__", None))
+
+
+def _is_importlib(name: Any) -> bool:
+    return str(name).partition(".")[0] == "importlib"
+
+
+class _There:
+    """A loader of a module that is loaded already."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module, self._spec = module, module.__spec__
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """As Python's import wants it."""
+        return self._module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As Python's import wants it, which has put another spec there."""
+        module.__spec__ = self._spec
+
+
 _finder: Any = _Finder()
+_last: Any = _LastFinder()
 
 
 def may_be_plugin(path: str) -> bool:

@@ -60,7 +60,8 @@ class Watcher:
         # that gevent has patched.
         log = logging.getLogger("watchfiles.main")
         log.setLevel(logging.WARNING)
-        log.isEnabledFor(logging.INFO), log.isEnabledFor(logging.DEBUG)
+        for level in (logging.INFO, logging.DEBUG):
+            log.isEnabledFor(level)
 
     def is_set(self) -> bool:
         """Whether it is to stop, as watchfiles asks."""

@@ -210,8 +210,6 @@ class Reloading:
     def _look(self, paths: set[str]) -> None:
         failed: list[tuple[Plugin, Exception]] = []
         for plugin in self._changes.find(paths):
-            if plugin.code is None or plugin.code.is_gone():
-                continue
             try:
                 self._take_over(plugin)
             except _Interrupted:

@@ -400,7 +400,7 @@ def test_a_worker_whose_successor_dies_at_once_is_replaced(
     server = start(*way, plugins=tmp_path)
     once = tmp_path / "once"
     (tmp_path / "dies.py").write_text(
-        f"""
+        f"""# no Plugin
 import os
 if not os.path.exists({str(once)!r}):
     open({str(once)!r}, "w").close()

@@ -232,7 +232,7 @@ def test_no_worker_comes(prefix: Path, tmp_path: Path) -> None:
         instance, known = kong.start_author(CALLS), kong.connect()
         turn = known.handle_event(instance)
         source = (tmp_path / "hello.py").read_text()
-        (tmp_path / "hello.py").write_text("import os\nos._exit(9)\n")
+        (tmp_path / "hello.py").write_text("import os\nos._exit(9)  # no Plugin\n")
         kill_workers(server)
         waits = known.send_step(turn.event_id)
         assert refused(known.turn(waits)), "the server has had patience, and then none"

@@ -279,7 +279,8 @@ def test_a_missing_required_field(plain: Path, scratch: Path) -> None:
 
 
 def test_a_plugin_that_cannot_be_loaded(plain: Path, scratch: Path) -> None:
-    plain.write_text("print('before', flush=True)\nraise SystemError('broken plugin')\n")
+    source = "# no Plugin\nprint('before', flush=True)\nraise SystemError('broken plugin')\n"
+    plain.write_text(source)
     done = run(plain, scratch)
     assert done.returncode == 1
     assert b"broken plugin" in done.stderr

@@ -9,6 +9,8 @@ from typing import Callable
 
 import pytest
 
+from kong_pdk.plugins import names
+
 #: Writes files, by their paths, and returns the folder.
 Write = Callable[[dict[str, str]], Path]
 
@@ -16,8 +18,10 @@ Write = Callable[[dict[str, str]], Path]
 @pytest.fixture(autouse=True)
 def same_imports() -> Iterator[None]:
     """What a test loads is not there for the next one; and loading leaves the path alone."""
-    path, modules = list(sys.path), dict(sys.modules)
+    path, modules, spaces = list(sys.path), dict(sys.modules), dict(names._spaces)
     yield
+    names._spaces.clear()
+    names._spaces.update(spaces)
     assert sys.path == path
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]

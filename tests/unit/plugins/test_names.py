@@ -239,3 +239,35 @@ def test_threads_may_import_at_the_same_time(write: Write, good: str) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+def test_importlib_finds_a_plugins_own_modules(write: Write, good: str) -> None:
+    source = returning(
+        good, "own is again is named, own.WORD, own.__spec__.name, json.__name__",
+        "import importlib",
+        "own = importlib.import_module('own'); again = importlib.import_module('own');"
+        "import own as named; json = importlib.import_module('json')",
+    )  # fmt: skip
+    root = write({"a/x.py": source, "a/own.py": "WORD = 1\n", "b/y.py": source})
+    write({"b/own.py": "WORD = 2\n"})
+    names = [f"kong_pdk.plugin.{name}.own" for name in "xy"]
+    plugins = [load(root / "a" / "x.py"), load(root / "b" / "y.py")]
+    for _ in range(2):
+        assert handler(plugins[0]) == (True, 1, names[0], "json")
+        assert handler(plugins[1]) == (True, 2, names[1], "json")
+    assert "own" not in sys.modules
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("own")  # who is no plugin does not get it
+
+
+def test_importlib_and_what_it_cannot_find(write: Write, good: str) -> None:
+    source = returning(good, "importlib.import_module(kong)", "import importlib")
+    source = source.replace("def access(self, kong)", "def access(self, kong=None)")
+    root = write({"x.py": source, "pack/__init__.py": "", "pack/leaf.py": "WORD = 1\n"})
+    plugin = load(root / "x.py")
+    access = plugin.factory({}).access
+    for name in ("pack", "pack.leaf"):
+        with pytest.raises(ModuleNotFoundError, match=r"import_module\('\.pack', '.*\.x'\)"):
+            access(name)
+    with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere'"):
+        access("nowhere")
