@@ -19,6 +19,9 @@ from kong_pdk.testing import Gateway, Result
 LIMIT = "examples/rate-limit.py"
 Make = Callable[..., Gateway]
 
+#: Most of the tests turn the clock of their own process.
+pytestmark = pytest.mark.kong_modes("in-process")
+
 
 numbers = itertools.count()
 
