@@ -92,6 +92,7 @@ class Plugin:
         loaded: when it was loaded, seconds since the epoch.
         rows: by phase, where its events are counted; None: nowhere.
         number: of those that are counted.
+        stated: the schema as its author has stated it; None for none.
         code: where it comes from; None if that is not known.
         idle: phases that Kong may still call, of former code; there it does nothing.
     """
@@ -110,6 +111,7 @@ class Plugin:
     last_close: float = 0.0
     rows: Optional[dict[str, int]] = None
     number: int = 0
+    stated: Any = None
     code: Optional[Code] = None
     idle: tuple[str, ...] = ()
     configure: Callable[[Any], Any] = copy.deepcopy
@@ -205,6 +207,7 @@ def define_plugin(
         version=version,
         priority=priority,
         schema=_check_schema(asked.schema, asked.entity_checks, where),
+        stated=schema,
         entity_checks=asked.entity_checks,
         configure=asked.make,
         phases=_find_phases(factory, wrong),

@@ -8,6 +8,7 @@ of it when it fails, are the server's own doing.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Awaitable
 from typing import Any, NoReturn, Optional, TypeVar
 
@@ -123,6 +124,7 @@ class InProcess:
         # At the end of a test there is nothing else to do.
         self._service.instances.closer.spawn = lambda work: work()
         self._instance: Any = None
+        self._starting = threading.Lock()
         self._msgids = itertools.count(1)
 
     async def run_handler(self, exchange: Exchange, phase: str, failures: list[Failure]) -> None:
@@ -131,8 +133,9 @@ class InProcess:
         Raises:
             BaseException: what a fake or another function of the test has raised.
         """
-        if self._instance is None and not self._start_instance(exchange, phase, failures):
-            return
+        with self._starting:  # a test may have several threads
+            if self._instance is None and not self._start_instance(exchange, phase, failures):
+                return
         request = decode(
             next(self._msgids) << 16, _wire.METHOD_HANDLE_EVENT,
             {"InstanceId": self._instance, "EventName": phase},

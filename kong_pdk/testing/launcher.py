@@ -53,7 +53,7 @@ def main(settings: dict[str, Any]) -> NoReturn:
         factory = find_class(*settings["class"])
     else:
         plugin = load_leniently(settings["plugin"], schema)
-        factory, schema = plugin.factory, plugin.schema
+        factory, schema = plugin.factory, plugin.stated
     start_dedicated_server(
         settings["name"], factory, settings["version"], settings["priority"], schema
     )

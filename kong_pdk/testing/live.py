@@ -149,12 +149,18 @@ class _Servers:
         """Whether a server has not been ended."""
         return any(each is server for each in list(self._servers.values()))
 
-    async def give_back(self, server: _Server) -> None:
-        """Note that a gateway does not use a server any more."""
+    async def give_back(self, server: _Server, end: bool = False) -> None:
+        """Note that a gateway does not use a server any more.
+
+        Args:
+            server: the server.
+            end: do not keep it for another gateway.
+        """
         server.users -= 1
         idle = [key for key, each in self._servers.items() if not each.users]
-        for key in idle[: max(0, len(idle) - KEPT)]:
-            await self._servers.pop(key).stop()
+        for number, key in enumerate(reversed(idle)):
+            if number >= KEPT or (end and self._servers[key] is server):
+                await self._servers.pop(key).stop()
 
     def stop(self) -> None:
         """End all servers, and the thread."""
@@ -213,7 +219,7 @@ class Live:
             raise ModeUnavailable(
                 "mode gevent needs gevent, which is not installed: pip install 'kong-pdk[gevent]'"
             )
-        self._name = info.name
+        self._name, self._closes = info.name, target.plugin.closes
         launch, key = _describe(mode, target)
         flags = (*FLAGS[mode], *_flags(settings))
         self._server: Optional[_Server] = _servers.take((key, flags), launch, flags)
@@ -259,7 +265,8 @@ class Live:
     async def _close(self, server: _Server) -> None:
         await self._client.close_instance()
         self._client.close()
-        await _servers.give_back(server)
+        # The server answers before the object's close() has run, but does not end before that.
+        await _servers.give_back(server, end=self._closes)
 
 
 async def _connect(socket: Path, info: PluginInfo, config_text: str) -> PluginClient:
@@ -284,15 +291,14 @@ def _describe(mode: str, target: Target) -> tuple[dict[str, Any], Any]:
         PluginError: it could not import the plugin.
     """
     plugin = target.plugin
-    home = sys.modules.get(plugin.factory.__module__)
     settings: dict[str, Any] = {
         "path": [os.path.abspath(each) for each in sys.path],
         "parent": os.getpid(),
         "name": plugin.name,
         "version": plugin.version,
         "priority": plugin.priority,
-        # None: as the class's module has it.
-        "schema": None if target.schema is None and hasattr(home, "Schema") else plugin.schema,
+        # None: as the plugin itself states it.
+        "schema": None if target.schema is None else plugin.schema,
         "complete": target.complete,
     }
     if target.spec is not None:

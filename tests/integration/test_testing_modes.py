@@ -294,3 +294,54 @@ def test_lines_of_the_server_have_their_level(caplog: pytest.LogCaptureFixture) 
     assert line.levelno == logging.ERROR
     after = said[said.index(line) + 1]
     assert (after.levelno, after.message) == (logging.ERROR, "Traceback (most recent call last):")
+
+
+SCRIPTED = """\
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Optional
+
+from kong_pdk.schema import field, schema_of
+
+
+@dataclass
+class Config:
+    name: Optional[str] = field("somebody")
+    closed: str = field("")
+
+
+Schema = schema_of(Config)
+
+
+class Plugin:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def access(self, kong):
+        kong.response.set_header("X-Name", repr(self.config.name))
+
+    def close(self):
+        time.sleep(0.2)  # longer than the answer to CloseInstance takes
+        with open(self.config.closed, "a") as file:
+            file.write("closed\\n")
+
+
+if __name__ == "__main__":
+    from kong_pdk.cli import start_dedicated_server
+
+    start_dedicated_server("scripted", Plugin, "1.0.0", 1)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_script_has_its_own_configuration_and_is_closed(mode: str, tmp_path: Path) -> None:
+    """A field that is set to nothing stays so, and close() has run when the gateway is closed."""
+    path, closed = tmp_path / "scripted.py", tmp_path / "closed"
+    path.write_text(SCRIPTED)
+    with Gateway(path, {"name": None, "closed": str(closed)}, mode=mode) as gateway:
+        assert gateway.get().headers["X-Name"] == "None"
+    assert set(closed.read_text().splitlines()) == {"closed"}
+    with Gateway(path, {"closed": str(closed)}, mode=mode) as gateway:
+        assert gateway.get().headers["X-Name"] == "'somebody'"

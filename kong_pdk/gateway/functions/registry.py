@@ -115,23 +115,46 @@ def call(exchange: Exchange, name: object, args: object) -> Reply:
     Returns:
         The step that answers the plugin, or a reply without one if the phase is over.
     """
-    made = Call(exchange.phase, str(name), arguments(args))
+    given = arguments(args)
+    made = Call(exchange.phase, str(name), _without_padding(str(name), given))
     if exchange.runs:
         run = exchange.runs[-1]
         run.calls.append(made)
         made.at = time.monotonic() - run.began
     began = time.perf_counter()
     try:
-        return _answer(exchange, made)
+        return _answer(exchange, made, given)
     finally:
         made.seconds = time.perf_counter() - began
 
 
-def _answer(exchange: Exchange, made: Call) -> Reply:
-    """Run the function that a call is for, and note in it what came of that."""
+def _without_padding(name: str, args: list[Any]) -> list[Any]:
+    """The arguments as the plugin has given them.
+
+    Where one of them is nil, servers fill up what follows with false: Kong would drop the arguments
+    behind it otherwise.
+    """
+    spec = SPECS.get(name)
+    if spec is None or spec.variadic or len(args) <= len(spec.params):
+        return args
+    given = args[: len(spec.params)]
+    while given and given[-1] is False:
+        given.pop()
+    return given
+
+
+def _answer(exchange: Exchange, made: Call, given: list[Any]) -> Reply:
+    """Run the function that a call is for, and note in it what came of that.
+
+    Args:
+        exchange: the request.
+        made: the call.
+        given: its arguments, all that came.
+    """
     label = made.function
     function = TABLE.get(label)
     if label in exchange.fakes and label in SPECS:
+        given = made.args
         function = Function(SPECS[label], exchange.fakes[label][-1], None)
     if exchange.stream and label.startswith(_HTTP_ONLY) and label not in _ALSO_STREAM:
         exchange.log("err", f"the PDK has no function called {label} for stream connections")
@@ -144,7 +167,7 @@ def _answer(exchange: Exchange, made: Call) -> Reply:
         exchange.log("err", f"the PDK has no function called {label}")
         return Reply("plugin.Step")
     try:
-        value = made.result = _run(exchange, function, made.args)
+        value = made.result = _run(exchange, function, given)
     except PhaseEnded:
         return Reply(None)
     except PdkError as error:

@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 from gatewaycalls import ask, refuse
 
-from kong_pdk.gateway import TABLE, Exchange, Headers, Request, Response, Service, call
+from kong_pdk.gateway import (
+    TABLE,
+    Exchange,
+    Headers,
+    PhaseRun,
+    Request,
+    Response,
+    Service,
+    call,
+)
 from kong_pdk.pdk._table import FUNCTIONS
 from kong_pdk.pdk.functions import PHASES
 
@@ -278,3 +287,17 @@ def test_what_the_service_has_answered_is_kept_if_it_was_buffered() -> None:
     assert ask(kept, "kong.service.response.get_status") == 201
     lost = make("log", service_response=came)
     assert "log phase" in refuse(lost, "kong.service.response.get_status")
+
+
+def test_a_call_is_recorded_as_the_plugin_has_made_it() -> None:
+    """Not with what servers add where an argument is nil."""
+    exchange = make()
+    exchange.runs.append(PhaseRun("access"))
+    padding = [False] * 10
+    ask(exchange, "kong.client.authenticate", None, {"id": "alice"}, *padding)
+    ask(exchange, "kong.request.get_body", None, 5, *padding)
+    ask(exchange, "kong.ctx.shared.set", "k", False)
+    assert [call.args for call in exchange.runs[-1].calls] == [
+        [None, {"id": "alice"}], [None, 5], ["k", False],
+    ]  # fmt: skip
+    assert exchange.credential == {"id": "alice"}
