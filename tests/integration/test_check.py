@@ -134,7 +134,7 @@ def test_what_it_writes_is_gone_with_the_run(tmp_path: Path) -> None:
     )
     before = sorted(tmp_path.iterdir())
     status, text = check(tmp_path, source)
-    assert status == 0 and "log: 1 round trip" in text
+    assert status == 0 and "log: 2 round trips" in text
     left = {path.name for path in tmp_path.iterdir()} - {path.name for path in before}
     assert left - {"__pycache__"} == {"plugin.py"}
 
