@@ -14,17 +14,17 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from ..config import MAX_SOCKET_PATH, ServerConfig
+from ..config import ServerConfig
 from ..exception import KongPDKError, PluginError
 from ..gateway.errors import ServerFailed
 from ..gateway.exchange import Exchange
 from ..gateway.plugin import PluginInfo
+from ..gateway.prefix import make_prefix
 from ..gateway.process import ServerProcess
 from ..gateway.rpc import PluginClient
 from ..gateway.trace import Trace
@@ -325,7 +325,7 @@ def _reach(mode: str, factory: type) -> tuple[str, str, str]:
 
 
 async def _start(settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
-    folder = _short_folder()
+    folder = make_prefix(_SOCKET)
     script = folder / "serve_tested_plugin.py"
     script.write_text(SCRIPT.format(settings=settings), encoding="utf-8")
     command = (
@@ -342,12 +342,3 @@ async def _start(settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
             raise ServerFailed(f"{error}; it has said:\n{said}") from error
         raise
     return _Server(process, folder)
-
-
-def _short_folder() -> Path:
-    """Return a new folder whose name leaves room for a socket's."""
-    folder = Path(tempfile.mkdtemp(prefix="kong-pdk-"))
-    if len(bytes(folder / _SOCKET)) > MAX_SOCKET_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="kong-pdk-", dir="/tmp"))
-    return folder
