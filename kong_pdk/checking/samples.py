@@ -43,6 +43,7 @@ def make(
     fields, checks = record.get("fields"), record.get("entity_checks") or ()
     made: list[str] = []
     config = _record(fields, dict(given or {}), "", made)
+    _add_one_of_several(fields, checks, config, made)
     try:
         complete(config, fields, checks)
     except SettingsError as error:
@@ -61,6 +62,20 @@ def _record(fields: Any, config: dict[str, Any], path: str, made: list[str]) -> 
             if inner:  # Kong makes one of its defaults, which may not be all that it needs
                 config[name] = inner
     return config
+
+
+def _add_one_of_several(fields: Any, checks: Any, config: dict[str, Any], made: list[str]) -> None:
+    """Give a value to the first of some fields of which one must be set."""
+    known = dict(named(fields))
+    for check in checks:
+        for kind in ("at_least_one_of", "only_one_of"):
+            names = check.get(kind) if isinstance(check, Mapping) else None
+            if not names or any(config.get(name) is not None for name in names):
+                continue
+            if any(known.get(name, {}).get("default") is not None for name in names):
+                continue
+            if names[0] in known:
+                config[names[0]] = _value(known[names[0]], names[0], made)
 
 
 def _value(definition: Mapping[str, Any], path: str, made: list[str]) -> Any:

@@ -116,7 +116,8 @@ async def _run(
     command: Sequence[str], socket: Path, plugin: PluginInfo, config: str, folder: str, limit: float
 ) -> Outcome:
     trace = _Lines()
-    server = ServerProcess(command, socket, trace)
+    # In the prefix, as under Kong: what the plugin writes to relative paths goes with it.
+    server = ServerProcess(command, socket, trace, socket.parent)
     outcome = Outcome()
     try:
         await server.start()

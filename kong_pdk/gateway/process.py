@@ -83,13 +83,17 @@ class ServerProcess:
         command: the start command and its arguments.
         socket: the Unix socket on which the server will accept.
         trace: is told its output, its starts and its deaths.
+        folder: its working folder; this process's if left out.
     """
 
-    def __init__(self, command: Sequence[str], socket: Path, trace: Trace) -> None:
+    def __init__(
+        self, command: Sequence[str], socket: Path, trace: Trace, folder: Path | None = None
+    ) -> None:
         self.command = tuple(command)
         self.socket = socket
         self.deaths = 0
         self._trace = trace
+        self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -150,6 +154,7 @@ class ServerProcess:
                 # Lines must come when they are written, not when a buffer is full.
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 limit=MAX_LINE,
+                cwd=self._folder,
                 # A Ctrl-C at the terminal is for the gateway, which stops the server in its turn.
                 start_new_session=True,
             )

@@ -38,7 +38,9 @@ def installed(made: Path) -> str:
     entries = [line.replace('"', "") for line in lines[begin : lines.index("", begin)]]
     info = made / "src/kong_plugin_my_plugin-0.1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kong-plugin-my-plugin\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: kong-plugin-my-plugin\nVersion: 0.1.0\n"
+    )
     (info / "entry_points.txt").write_text("\n".join(["[kong_pdk.plugins]", *entries, ""]))
     return str(made / "src")
 

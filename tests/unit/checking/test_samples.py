@@ -63,6 +63,14 @@ def test_a_record_that_kong_makes_of_its_defaults() -> None:
     assert names == ["a.b"]
 
 
+@pytest.mark.parametrize("kind", ["at_least_one_of", "only_one_of"])
+def test_one_of_several_that_must_be_set(kind: str) -> None:
+    fields = [{"a": {"type": "string"}}, {"b": {"type": "string"}}]
+    record = {"fields": fields, "entity_checks": [{kind: ["a", "b"]}]}
+    assert samples.make(record) == ({"a": "example"}, ["a"])
+    assert samples.make(record, {"b": "mine"}) == ({"b": "mine"}, [])
+
+
 @pytest.mark.parametrize(
     ("fields", "given", "text"),
     [
