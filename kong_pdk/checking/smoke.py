@@ -9,24 +9,22 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
-from ..config import MAX_SOCKET_PATH
+from ..gateway import entities
 from ..gateway.driver import drive
 from ..gateway.errors import GatewayError
 from ..gateway.exchange import Exchange, Request, Response, ServiceRequest
 from ..gateway.headers import Headers
 from ..gateway.plugin import PluginInfo
+from ..gateway.prefix import temporary_prefix
 from ..gateway.process import ServerProcess
 from ..gateway.rpc import PluginClient
 from ..gateway.trace import Trace
-from ..testing import entities
 
 #: The socket's name under the prefix.
 SOCKET = "check.sock"
@@ -92,16 +90,10 @@ def run(
     Raises:
         GatewayError: the server does not start, or the configuration does not fit.
     """
-    prefix = Path(tempfile.mkdtemp(prefix="kong-pdk-"))
-    try:
-        if len(bytes(prefix / SOCKET)) > MAX_SOCKET_PATH:
-            prefix.rmdir()
-            prefix = Path(tempfile.mkdtemp(prefix="kong-pdk-", dir="/tmp"))
+    text = plugin.config_text(config, _PLUGIN_ID)
+    with temporary_prefix(SOCKET) as prefix:
         command = [*start, "--kong-prefix", str(prefix), "--socket-name", SOCKET]
-        text = plugin.config_text(config, _PLUGIN_ID)
         return asyncio.run(_run(command, prefix / SOCKET, plugin, text, folder, limit))
-    finally:
-        shutil.rmtree(prefix, ignore_errors=True)
 
 
 class _Lines(Trace):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Union
 
-from ..config import MAX_SOCKET_PATH
 from ..exception import KongPDKError
 from ..gateway import PHASES, GatewayError
 from ..gateway.plugin import SOCKET_NAME, PluginInfo
+from ..gateway.prefix import temporary_prefix
 from .console import ConsoleTrace, JsonTrace
 from .terminal import CHOICES, Screen, wants_colour
 
@@ -187,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
             from .watching import check_watchfiles
 
             check_watchfiles()
-        with _prefix() as prefix:
+        with temporary_prefix(f"{_ROOM}{SOCKET_NAME}") as prefix:
             return asyncio.run(_until_signal(args, prefix))
     except KongPDKError as error:
         return _complain(str(error))
@@ -386,19 +383,6 @@ def _print_answer(status_line: str, headers: Sequence[tuple[bytes, bytes]], cont
     except BrokenPipeError:
         # Whoever reads it has had enough; Python must not find that out again at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _prefix() -> Iterator[Path]:
-    """Yield a temporary directory whose name leaves room for a socket's, and remove it after."""
-    path = Path(tempfile.mkdtemp(prefix="kong-pdk-"))
-    if len(bytes(path / _ROOM / SOCKET_NAME)) > MAX_SOCKET_PATH:
-        path.rmdir()
-        path = Path(tempfile.mkdtemp(prefix="kong-pdk-", dir="/tmp"))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _complain(text: str) -> int:

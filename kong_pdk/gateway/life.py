@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Union
 
+from .entities import follow_route
 from .exchange import Exchange, PhaseRun
 
 #: The phases that a plugin server can have, in the order in which a request meets them.
@@ -65,6 +66,9 @@ def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
     Args:
         exchange: the request, which the driver changes between two actions.
         phases: the phases for which the plugin has handlers.
+
+    Raises:
+        ValueError: a path of the route is no regular expression.
     """
     if exchange.stream:
         yield from _stream_life(exchange, phases)
@@ -73,6 +77,8 @@ def life(exchange: Exchange, phases: Collection[str]) -> Iterator[Action]:
     waited = 0.0
     exchange.buffered = exchange.buffered or "response" in phases
     for phase in ("certificate", "rewrite", "access"):
+        if phase == "access":
+            follow_route(exchange)  # Kong looks for the route between the two
         if phase in phases and (phase != "certificate" or exchange.tls):
             yield from _run(exchange, phase)
         if exchange.aborted == "certificate":

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable
 
-from ..exception import RPCError
+from ..exception import KongPDKError, RPCError
 from . import process
-from .errors import GatewayError
 from .exchange import Service
 from .http import HOST, EchoUpstream, HttpGateway
 from .plugin import Launch, PluginInfo, parse_dump, plan
@@ -135,8 +134,8 @@ class Session:
         """Start everything.
 
         Raises:
-            GatewayError: the plugin cannot be loaded, does not fit its configuration, or a port
-                cannot be had.
+            GatewayError: the plugin cannot be loaded, or a port cannot be had.
+            SettingsError: the configuration does not fit the plugin's Schema.
         """
         options = self._options
         if options.tls_port is not None and options.certificates is not None:
@@ -177,7 +176,7 @@ class Session:
             version = await self._prepare()
             await version.server.start()
             await version.client.start_instance()
-        except (GatewayError, RPCError) as error:
+        except KongPDKError as error:
             text = str(error)
             if isinstance(error, RPCError):
                 text = f"the plugin's instance cannot be started: {text}"

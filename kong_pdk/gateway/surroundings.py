@@ -7,8 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from . import entities
 from .errors import GatewayError
 from .exchange import Service, is_trusted
+
+#: Of the route and the service that are here if none is given.
+_NAME = "try"
 
 _NUMBERS = ("connect_timeout", "write_timeout", "read_timeout", "retries")
 
@@ -75,7 +79,8 @@ def surroundings(
         trusted_ips: see :class:`Surroundings`.
 
     Raises:
-        GatewayError: the upstream is no URL, a time-out no number, or a network is none.
+        GatewayError: the upstream is no URL, a time-out no number, a network none, or a path of
+            the route is no regular expression.
     """
     where = parse_upstream(upstream)
     given = service or {}
@@ -88,50 +93,22 @@ def surroundings(
         is_trusted("127.0.0.1", trusted_ips)
     except ValueError as error:
         raise GatewayError(f"a trusted address is none: {error}") from error
-    route_entity, service_entity = _entities(where)
-    service_entity.update(given)
-    route_entity["service"] = {"id": service_entity["id"]}
-    route_entity.update(route or {})
-    if consumer is not None:
-        consumer = {"id": _id("consumer"), **consumer}
+    address = {"protocol": where.scheme, "host": where.host, "port": where.port}
+    times = {name: getattr(where, name) for name in _NUMBERS}
+    fields = {"name": _NAME, **address, **times, "path": where.path or None, **given}
+    service_entity = entities.service(fields)
+    route_entity = entities.route({"name": _NAME, **(route or {})}, service_entity, False)
+    try:
+        entities.match(route_entity, "/", "")
+    except ValueError as error:
+        raise GatewayError(str(error)) from error
+    consumer = entities.consumer(consumer)
     return Surroundings(
         service=where,
         route=route_entity,
         service_entity=service_entity,
         consumer=consumer,
-        credential=credential,
+        credential=entities.credential(credential, consumer),
         consumers=() if consumer is None else (consumer,),
         trusted_ips=trusted_ips,
     )
-
-
-def _entities(service: Service) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a route and a service entity as Kong would hold them."""
-    return (
-        {
-            "id": _id("route"),
-            "name": "try",
-            "paths": ["/"],
-            "protocols": ["http", "https"],
-            "strip_path": True,
-            "preserve_host": False,
-            "ws_id": str(uuid.uuid5(uuid.NAMESPACE_OID, "default workspace")),
-        },
-        {
-            "id": _id("service"),
-            "name": "try",
-            "protocol": service.scheme,
-            "host": service.host,
-            "port": service.port,
-            "path": service.path or None,
-            "retries": service.retries,
-            "connect_timeout": service.connect_timeout,
-            "write_timeout": service.write_timeout,
-            "read_timeout": service.read_timeout,
-            "enabled": True,
-        },
-    )
-
-
-def _id(what: str) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"kong-pdk try: {what}"))

@@ -23,6 +23,8 @@ HANDSHAKE_LIMIT = 20.0
 #: The longest first message that is looked at, bytes; with post-quantum keys they are some 2 kB.
 _MAX_HELLO = 64 * 1024
 _POLL = 0.01
+#: Names for which a certificate is made; clients may ask for any number.
+_MAX_NAMES = 100
 _PLAIN = (
     b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n"
     b"This port speaks HTTPS: ask for https://\n"
@@ -103,6 +105,8 @@ class Certificates:
 
     def _issue(self, name: str | None) -> Path:
         """Return the file of a certificate for a name, beside this machine's."""
+        if len(self._made) > _MAX_NAMES:
+            name = None
         path = self._made.get(name or "")
         if path is None:
             names = ["localhost", "127.0.0.1", "::1"]

@@ -100,7 +100,7 @@ class Reader:
             return self._union(arguments, where, given)
         if origin is Literal:
             return self._choice(arguments, where, _as_it_is)
-        if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        if isinstance(hint, type) and not arguments and issubclass(hint, enum.Enum):
             kind: Any = hint
             values = [member.value for member in kind]
             return self._choice(values, where, lambda value, path: kind(value))

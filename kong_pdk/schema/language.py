@@ -24,6 +24,8 @@ from .vocabulary import (
     STRUCTURE,
     TYPES,
     Release,
+    meant_type,
+    nearest,
 )
 
 #: Kong refuses the plugin, and does not start.
@@ -71,14 +73,6 @@ def check_fields(
     if entity_checks is not None:
         check.entity_checks(entity_checks, fields, "")
     return check.problems
-
-
-def nearest(name: object, known: Any) -> str:
-    """Return " (did you mean x?)" for a name that resembles a known one, else ""."""
-    import difflib
-
-    found = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def _join(path: str, name: object) -> str:
@@ -181,7 +175,7 @@ class _Check:
         elif not isinstance(kind, str) or kind not in TYPES:
             self.error(
                 path,
-                f"there is no type {kind!r}{_python_type(kind)}: "
+                f"there is no type {kind!r}{meant_type(kind)}: "
                 f"it must be one of {', '.join(sorted(TYPES))}",
             )
             kind = None
@@ -509,15 +503,3 @@ _ARTICLES = {
     "boolean": "True or False",
     "list": "a list",
 }
-
-
-def _python_type(kind: object) -> str:
-    """What a type that Kong does not have was meant to be."""
-    meant = {
-        "str": "string", "text": "string", "int": "integer", "float": "number", "bool": "boolean",
-        "list": "array", "tuple": "array", "dict": "map", "object": "record", "any": "json",
-    }  # fmt: skip
-    name = kind.__name__ if isinstance(kind, type) else str(kind)
-    if name in meant:
-        return f" (did you mean {meant[name]!r}?)"
-    return nearest(name, TYPES)

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, get_type_hints
+from typing import Any, Callable, Optional, get_args, get_type_hints
 
 from ..exception import SchemaError, SettingsError
 from .fields import METADATA
@@ -86,7 +86,9 @@ def schema_of(
 
 def describes(hint: object) -> bool:
     """Say whether something is a class that :func:`schema_of` takes."""
-    return isinstance(hint, type) and (dataclasses.is_dataclass(hint) or is_model(hint))
+    if not isinstance(hint, type) or get_args(hint):  # for Python 3.9 dict[str, int] is a type
+        return False
+    return dataclasses.is_dataclass(hint) or is_model(hint)
 
 
 def is_model(hint: object) -> bool:

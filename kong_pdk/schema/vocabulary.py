@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 #: A release of Kong, its first two numbers.
@@ -130,3 +131,23 @@ MATCHES = {
 
 #: The first release that takes ``between`` with fractions.
 FRACTIONS: Release = (3, 4)
+
+
+def nearest(name: object, known: Iterable[str]) -> str:
+    """Return " (did you mean x?)" for a name that resembles a known one, else ""."""
+    import difflib
+
+    found = difflib.get_close_matches(str(name), list(known), 1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def meant_type(kind: object) -> str:
+    """Return " (did you mean x?)" for a type that Kong does not have, else ""."""
+    meant = {
+        "str": "string", "text": "string", "int": "integer", "float": "number", "bool": "boolean",
+        "list": "array", "tuple": "array", "dict": "map", "object": "record", "any": "json",
+    }  # fmt: skip
+    name = kind.__name__ if isinstance(kind, type) else str(kind)
+    if name in meant:
+        return f" (did you mean {meant[name]!r}?)"
+    return nearest(name, TYPES)

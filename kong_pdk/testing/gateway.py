@@ -12,12 +12,12 @@ from types import TracebackType
 from typing import Any, Callable, Optional, Protocol, Union
 
 from ..config import ServerConfig
+from ..gateway import entities
 from ..gateway import exchange as core
 from ..gateway.driver import drive
 from ..gateway.life import PHASES, STREAM_PHASES
 from ..gateway.plugin import PluginInfo
 from ..plugins.loading import Spec
-from . import entities
 from .fakes import _MISSING, Fake, make_fake
 from .inprocess import InProcess
 from .messages import Body, HeadersLike, Response, make_request, ready_response
@@ -401,7 +401,7 @@ class Gateway:
         consumer = entities.consumer(self.consumer)
         service = entities.service(self.service)
         route = entities.route(self.route, service, stream)
-        exchange = core.Exchange(
+        return core.Exchange(
             request=request or core.Request("", "", scheme="tls" if tls else "tcp"),
             service=entities.address_of(service),
             client_ip=_address(self.client_ip if client_ip is None else client_ip),
@@ -425,14 +425,6 @@ class Gateway:
             shared=copy.deepcopy(dict(self.shared or {})),
             buffered="response" in self.plugin.phases,
         )
-        if request is not None:
-            matched = entities.match(route, request.path, exchange.service.path)
-            if matched is not None:
-                exchange.stripped, exchange.captures = matched.stripped, matched.captures
-                exchange.upstream_path = matched.upstream_path
-            if route.get("preserve_host"):
-                exchange.upstream_host = request.headers.get("host")
-        return exchange
 
     # --- the end ---------------------------------------------------------------------------------
 

@@ -14,17 +14,17 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from ..config import MAX_SOCKET_PATH, ServerConfig
+from ..config import ServerConfig
 from ..exception import KongPDKError, PluginError
 from ..gateway.errors import ServerFailed
 from ..gateway.exchange import Exchange
 from ..gateway.plugin import PluginInfo
+from ..gateway.prefix import make_prefix
 from ..gateway.process import ServerProcess
 from ..gateway.rpc import PluginClient
 from ..gateway.trace import Trace
@@ -218,7 +218,7 @@ class Live:
         flags = (*FLAGS[mode], *_flags(settings))
         self._server: Optional[_Server] = _servers.take((key, flags), launch, flags)
         socket = self._server.folder / _SOCKET
-        self._client = PluginClient(socket, info, config_text)
+        self._client = _servers.run(_connect(socket, info, config_text))
 
     async def run_handler(self, exchange: Exchange, phase: str, failures: list[Failure]) -> None:
         """Run the handler of one phase over the socket.
@@ -260,6 +260,11 @@ class Live:
         await self._client.close_instance()
         self._client.close()
         await _servers.give_back(server)
+
+
+async def _connect(socket: Path, info: PluginInfo, config_text: str) -> PluginClient:
+    """Make a client in the thread that uses it: on Python 3.9 its locks belong to that one."""
+    return PluginClient(socket, info, config_text)
 
 
 def _flags(settings: ServerConfig) -> tuple[str, ...]:
@@ -320,7 +325,7 @@ def _reach(mode: str, factory: type) -> tuple[str, str, str]:
 
 
 async def _start(settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
-    folder = _short_folder()
+    folder = make_prefix(_SOCKET)
     script = folder / "serve_tested_plugin.py"
     script.write_text(SCRIPT.format(settings=settings), encoding="utf-8")
     command = (
@@ -337,12 +342,3 @@ async def _start(settings: dict[str, Any], flags: tuple[str, ...]) -> _Server:
             raise ServerFailed(f"{error}; it has said:\n{said}") from error
         raise
     return _Server(process, folder)
-
-
-def _short_folder() -> Path:
-    """Return a new folder whose name leaves room for a socket's."""
-    folder = Path(tempfile.mkdtemp(prefix="kong-pdk-"))
-    if len(bytes(folder / _SOCKET)) > MAX_SOCKET_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="kong-pdk-", dir="/tmp"))
-    return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import sys
 import threading
 import time
@@ -17,6 +18,12 @@ from kong_pdk.testing import Gateway, Result
 
 LIMIT = "examples/rate-limit.py"
 Make = Callable[..., Gateway]
+
+#: Most of the tests turn the clock of their own process.
+pytestmark = pytest.mark.kong_modes("in-process")
+
+
+numbers = itertools.count()
 
 
 class Place:
@@ -38,6 +45,8 @@ class Memory(Place):
         real = time.monotonic
         began = real()
         monkeypatch.setattr(time, "monotonic", lambda: began + self.ahead)
+        # A server is used by several tests, and what it has counted stays there.
+        self.config = {"name": f"test-{next(numbers)}"}
 
     def later(self, seconds: float) -> None:
         self.ahead += seconds
@@ -190,7 +199,7 @@ def test_threads_that_take_turns_in_the_midst_of_it(kong_gateway: Make) -> None:
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda _: gateway.get("/").status, range(30)))
     finally:
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
     assert found.count(200) == 9
 
 

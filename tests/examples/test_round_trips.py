@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import time
 from pathlib import Path
@@ -59,6 +60,8 @@ def made(result: Result) -> list[list[str]]:
     return list(phases.values())
 
 
+numbers = itertools.count()
+
 # --- the requests ---------------------------------------------------------------------------------
 
 SECRET = "a secret of at least thirty-two bytes"
@@ -101,6 +104,8 @@ class World(NamedTuple):
         return self.gateway(example, config).post("/", json=CHAT)
 
     def gateway(self, example: str, config: Any = None, **options: Any) -> Gateway:
+        if example == "rate-limit":  # each request is the first one of its count
+            config = {**config, "name": f"round-trips-{next(numbers)}"}
         return self.make(EXAMPLES / f"{example}.py", config, **options)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any, Callable
 
 import pytest
@@ -98,22 +97,34 @@ def test_it_is_no_reason_to_refuse_a_request(kong_gateway: Make) -> None:
     assert (result.status, result.service_request is not None) == (200, True)
 
 
-def test_loggers_have_the_trace_in_their_records(kong_gateway: Make, tmp_path: Path) -> None:
-    """What request-log.py would write of the same request."""
+class Logger:
+    """A logging plugin, for the request of another one.
+
+    Attributes:
+        value: key and value that the other one has added to the record.
+    """
+
+    value: tuple[str, str]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """There is nothing to configure."""
+
+    def access(self, kong: Any) -> None:
+        kong.log.set_serialize_value(*self.value)
+
+    def log(self, kong: Any) -> None:
+        record, _ = kong.log.serialize()
+        kong.log.warn(record)
+
+
+@pytest.mark.kong_modes("in-process")
+def test_loggers_have_the_trace_in_their_records(
+    kong_gateway: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = kong_gateway(TRACE).get("/")
     (call,) = result.calls_of("kong.log.set_serialize_value")
-    assert call.args[:2] == ["trace_id", result.shared["trace"]["trace_id"]]
-
-    class Both:
-        def __init__(self, config: dict[str, Any]) -> None:
-            """There is nothing to configure."""
-
-        def access(self, kong: Any) -> None:
-            kong.log.set_serialize_value(*call.args[:2])
-
-        def log(self, kong: Any) -> None:
-            record, _ = kong.log.serialize()
-            kong.log.warn(record)
-
-    (line,) = kong_gateway(Both).get("/").messages("warn")
-    assert json.loads(line)["trace_id"] == result.shared["trace"]["trace_id"]
+    key, value, *_ = call.args
+    assert (key, value) == ("trace_id", result.shared["trace"]["trace_id"])
+    monkeypatch.setattr(Logger, "value", (key, value), raising=False)
+    (line,) = kong_gateway(Logger).get("/").messages("warn")
+    assert json.loads(line)["trace_id"] == value

@@ -135,7 +135,8 @@ def test_certificates_of_clients_and_ones_own(plugin: Path, tmp_path: Path, scra
         client.close()
         assert found["verified"] == "SUCCESS"
         pem = shown.cert_chain_pems[0].bytes().decode()
-        assert found["chain"].split() == pem.split()
+        # From Python 3.13 on those that lead to the root may follow, as the client sends them.
+        assert found["chain"].split()[: len(pem.split())] == pem.split()
         other.issue_cert("ann@shop.example").configure_cert(context)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             Client("shop.example", running.tls_port, context).ask()

@@ -105,7 +105,7 @@ class Running:
             env=environment(scratch, **env),
         )
         self.seen: list[str] = []
-        self._lines: queue.Queue[str] = queue.Queue()
+        self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         line = self.wait_for("listening on http://")
@@ -115,6 +115,7 @@ class Running:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
 
     def wait_for(self, text: str) -> str:
         """Return the next line that holds a text."""
@@ -124,6 +125,8 @@ class Running:
                 line = self._lines.get(timeout=max(0.0, end - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no line with {text!r} in: {self.seen}") from None
+            if line is None:
+                raise AssertionError(f"it ended without a line with {text!r}: {self.seen}")
             self.seen.append(line)
             if text in line:
                 return line

@@ -185,6 +185,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.gateway.functions.registry",
         ("kong_pdk.gateway", "kong_pdk.pdk._table", "kong_pdk.pdk.functions"),
     ),
+    ("kong_pdk.gateway.prefix", ("kong_pdk.config",)),
     (
         "kong_pdk.gateway",
         ("kong_pdk.gateway", "kong_pdk.schema", "kong_pdk.exception", "kong_pdk.__version__"),
@@ -213,7 +214,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.checking",
         (
             "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf", "kong_pdk.schema",
-            "kong_pdk.testing.entities", "kong_pdk.config", "kong_pdk.exception",
+            "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
     # In every project that uses pytest.
@@ -324,8 +325,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 #: checkers alone.
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
-    "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic",
-    "typing_extensions",
+    "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic", "typing_extensions",
 }  # fmt: skip
 
 

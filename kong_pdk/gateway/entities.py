@@ -1,4 +1,4 @@
-"""Kong's entities as a test gives them: consumers, credentials, routes and services."""
+"""Kong's entities: consumers, credentials, routes and services, with what is not given."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from ..gateway.exchange import Service
+from .exchange import Exchange, Service
 
 Entity = Mapping[str, Any]
 
-#: Namespace of the ids of entities for which the test gives none: the same ones in each run.
+#: Namespace of the ids of entities for which none is given: the same ones in each run.
 _IDS = uuid.UUID("6f6bd8a5-6c3c-4ac4-a93e-5e3b6b2b0d57")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "tcp": 80, "tls": 443, "udp": 80}
@@ -66,7 +66,7 @@ def credential(value: Optional[Entity], owner: Optional[Entity]) -> Optional[dic
 
 
 def service(value: Optional[Entity]) -> dict[str, Any]:
-    """Return a service entity as Kong has it, with what the test does not say.
+    """Return a service entity as Kong has it, with what is not given.
 
     Raises:
         TypeError: it is no dict.
@@ -90,10 +90,10 @@ def service(value: Optional[Entity]) -> dict[str, Any]:
 
 
 def route(value: Optional[Entity], of: Entity, stream: bool) -> dict[str, Any]:
-    """Return a route entity as Kong has it, with what the test does not say.
+    """Return a route entity as Kong has it, with what is not given.
 
     Args:
-        value: what the test says.
+        value: its fields, as far as they are given.
         of: the service that it leads to.
         stream: it takes stream connections, not HTTP requests.
 
@@ -168,7 +168,7 @@ def match(route: Entity, path: str, base: str) -> Optional[Match]:
         base: the service's own path.
 
     Returns:
-        ``None`` if none of them fits: a test need not say which route its requests have come by.
+        ``None`` if none of them fits: nobody need say which route a request has come by.
 
     Raises:
         ValueError: a pattern is no regular expression.
@@ -193,6 +193,21 @@ def match(route: Entity, path: str, base: str) -> Optional[Match]:
         slash = "/" if not bare or (path.endswith("/") and len(path) > 1) else ""
         return Match(stripped, bare + slash, captures)
     return None
+
+
+def follow_route(exchange: Exchange) -> None:
+    """Give a request what comes of the route by which it has come: its path, and the host.
+
+    Raises:
+        ValueError: a path of the route is no regular expression.
+    """
+    route = exchange.route or {}
+    matched = match(route, exchange.request.path, exchange.service.path)
+    if matched is not None:
+        exchange.stripped, exchange.captures = matched.stripped, matched.captures
+        exchange.upstream_path = matched.upstream_path
+    if route.get("preserve_host"):
+        exchange.upstream_host = exchange.request.headers.get("host")
 
 
 @functools.lru_cache(256)
