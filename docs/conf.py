@@ -31,6 +31,10 @@ exclude_patterns = ["conf.py"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_inline"]
 
+#: A list in a docstring that reads like that of the arguments.
+napoleon_custom_sections = [
+    ("The attributes that are of use in a configuration", "params_style"),
+]
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 nitpicky = True
