@@ -56,9 +56,9 @@ def run(*command: str, **more: object) -> None:
         sys.exit(status)
 
 
-def fingerprint(extras: str) -> str:
+def fingerprint() -> str:
     """Changes when the package must be built again."""
-    digest = hashlib.sha256(f"{sys.version} {extras}".encode())
+    digest = hashlib.sha256(sys.version.encode())
     for name in SWITCHES:
         digest.update(f"{name}={os.environ.get(name)}\0".encode())
     built = (".pyc", ".so", ".c")
@@ -70,21 +70,33 @@ def fingerprint(extras: str) -> str:
 
 
 def install(extras: str) -> None:
-    """Have the package, built from this checkout, in the virtual environment."""
-    stamp, wanted = VENV / f"kong-pdk-{extras}.stamp", fingerprint(extras)
+    """Have the package, built from this checkout, in the virtual environment.
+
+    The wheel is built when something in it has changed, and stays for commands with other extras.
+    """
+    wanted = fingerprint()
+    stamp = VENV / f"kong-pdk-{extras}.stamp"
     if stamp.exists() and stamp.read_text() == wanted:
         return
     if not (BIN / "python").exists():
         print(f"making a virtual environment in {VENV}", file=sys.stderr)
         if subprocess.run([sys.executable, "-m", "venv", str(VENV)]).returncode:
             sys.exit("cannot make a virtual environment: on Debian, apt-get install python3-venv")
-    print(f"building and installing kong-pdk[{extras}]", file=sys.stderr)
-    for old in VENV.glob("kong-pdk-*.stamp"):
-        old.unlink()
-    shutil.rmtree(ROOT / "build", ignore_errors=True)  # what a build before this one has left
-    pip = (str(BIN / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q")
-    run(*pip, f".[{extras}]")
-    run(*pip, "--force-reinstall", "--no-deps", "--no-cache-dir", ".")
+    pip = (str(BIN / "python"), "-m", "pip", "--disable-pip-version-check")
+    wheels = VENV / "kong-pdk-wheel"
+    built = wheels / "stamp"
+    if not built.exists() or built.read_text() != wanted:
+        print("building kong-pdk", file=sys.stderr)
+        for old in VENV.glob("kong-pdk-*.stamp"):
+            old.unlink()
+        for left in (wheels, ROOT / "build"):  # of a build before this one
+            shutil.rmtree(left, ignore_errors=True)
+        run(*pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", str(wheels), ".")
+        built.write_text(wanted)
+    print(f"installing kong-pdk[{extras}]", file=sys.stderr)
+    (wheel,) = wheels.glob("*.whl")
+    run(*pip, "install", "-q", f"{wheel}[{extras}]")
+    run(*pip, "install", "-q", "--force-reinstall", "--no-deps", str(wheel))  # of the same version
     stamp.write_text(wanted)
     server = (str(BIN / "kong-python-pluginserver"), "--version", "-v")
     run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
