@@ -9,7 +9,7 @@ from servers import Flavour, Start, wait_until
 
 ONE_CODEC = True
 BATCH, WARM_UP, BATCHES = 1_000, 3, 10
-SLACK = 3 * 1024  # KiB for each process; a thread for each event would be fifty times as much
+SLACK = 6 * 1024  # KiB for each process; a thread for each event would be 25 times as much
 
 
 def test_ten_thousand_abandoned_events(start: Start, flavour: Flavour, tmp_path: Path) -> None:
