@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..exception import PluginError
 from .definition import Plugin, Stamp, define_plugin
-from .names import Space, may_be_plugin, stamp
+from .names import Space, installed_in, may_be_plugin, stamp
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -403,9 +403,12 @@ def find_candidates(directory: str) -> list[tuple[str, str]]:
     except OSError as exc:
         raise PluginError(f"plugins directory {directory}: {exc.strerror}") from exc
     found = []
+    libraries = installed_in(directory)
     for entry in entries:
         path = os.path.join(directory, entry)
         if entry.startswith((".", "__")):
+            continue
+        if entry.split(".", 1)[0] in libraries and not entry.endswith(".py"):
             continue
         if os.path.isdir(path):
             if is_package(path) or _has_modules(path) or entry.endswith(_SUFFIXES):
@@ -454,10 +457,11 @@ def _tell_skipped(skipped: Iterable[tuple[str, PluginError]], plugins: Iterable[
         return
     used = set().union(*(plugin.files for plugin in plugins))
     imported = set().union(*map(_imports_of, {*used, *paths}))
+    libraries = set().union(*map(installed_in, set(map(os.path.dirname, paths))))
     for path, exc in skipped:
         helper = not may_be_plugin(path) or os.path.isdir(path)
         name = os.path.basename(path).split(".", 1)[0]
-        if helper and (os.path.realpath(path) in used or name in imported):
+        if helper and (os.path.realpath(path) in used or name in imported or name in libraries):
             logger.debug("skipped what plugins import: %s", exc)
             continue
         logger.warning("skipped what is no plugin: %s", exc)

@@ -17,6 +17,8 @@ code goes on with its own modules until it is no longer needed.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import glob
 import importlib
 import importlib.machinery
 import importlib.util
@@ -107,6 +109,8 @@ class Space:
         self._path = path
         self._roots = dict(roots or {})
         self._own: dict[str, bool] = {}
+        self._pips: Optional[set[str]] = None
+        self._told = False
         self.builtins = {**vars(builtins), "__import__": self._import}
         self._importlib = _Importlib(self._import_module)
         if fresh:  # a file may be newer than what Python knows of a folder
@@ -188,10 +192,14 @@ class Space:
         if here is None:
             return False
         library = self._find_library(top)
+        if library is None and top in self._installed():
+            self._tell_installed(top)
+            return True
         # Any folder of that name, in the current directory, say, would be a package of this kind.
         if library is None or (library.origin is None and here.origin is not None):
             return True
-        if top != self.main and here.origin and not may_be_plugin(here.origin):
+        hidden = here.origin and here.origin != library.origin and not may_be_plugin(here.origin)
+        if top != self.main and hidden:
             logger.warning(
                 "plugin %s: `import %s` is the library %s, not %s: libraries come first "
                 "(an import that begins with dots, `from . import %s`, is always the plugin's own)",
@@ -222,9 +230,26 @@ class Space:
         if not places and found.has_location and found.origin:
             places = [found.origin]
         beside = {os.path.realpath(folder) for folder in self.folders}
-        if places and all(os.path.realpath(os.path.dirname(each)) in beside for each in places):
-            return None
-        return found
+        if not places or any(
+            os.path.realpath(os.path.dirname(each)) not in beside for each in places
+        ):
+            return found
+        return found if top in self._installed() else None
+
+    def _installed(self) -> set[str]:
+        """The names of the libraries that pip has put beside the plugin."""
+        if self._pips is None:
+            self._pips = set().union(*map(installed_in, self.folders))
+        return self._pips
+
+    def _tell_installed(self, top: str) -> None:
+        if not self._told:
+            logger.warning(
+                "plugin %s: the library %s beside it is loaded for this plugin alone, which many "
+                "libraries do not bear: put its folder into PYTHONPATH (%s), or install it into "
+                "this Python", self.name, top, ", ".join(self.folders),
+            )  # fmt: skip
+        self._told = True
 
     # --- for Python's import ----------------------------------------------------------------------
 
@@ -385,6 +410,15 @@ class _There:
 
 _finder: Any = _Finder()
 _last: Any = _LastFinder()
+
+
+def installed_in(folder: str) -> set[str]:
+    """The first names of what ``pip install --target`` has put into a folder."""
+    found: set[str] = set()
+    for record in glob.iglob(os.path.join(glob.escape(folder), "*.dist-info", "RECORD")):
+        with contextlib.suppress(OSError), open(record, encoding="utf-8", errors="replace") as file:
+            found.update(re.split(r"[/.,]", line, maxsplit=1)[0] for line in file)
+    return found - {""}
 
 
 def may_be_plugin(path: str) -> bool:

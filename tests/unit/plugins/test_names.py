@@ -409,3 +409,32 @@ def test_a_package_that_cannot_be_a_plugin_is_not_run(write: Write, good: str) -
         ]  # fmt: skip
     finally:
         del sys.ran_packages  # type: ignore[attr-defined]
+
+
+def test_libraries_that_lie_beside_the_plugins_are_everybodys(
+    write: Write, good: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``pip install --target``: what is written in C can be loaded once, and under one name."""
+    source = returning(good, "(installed.__name__, own.__name__)", "import installed, own")
+    record = "installed/__init__.py,,\nacme-1.0.dist-info/METADATA,,\n"
+    root = write(
+        {
+            "one.py": source,
+            "two.py": source,
+            "own.py": "",
+            "installed/__init__.py": "class Plugin: is_of = 'something else'\n",
+            "acme-1.0.dist-info/METADATA": "Name: acme\nVersion: 1.0\n",
+            "acme-1.0.dist-info/RECORD": record,
+        }
+    )
+    with caplog.at_level(logging.WARNING, "kong_pdk.server"):
+        plugin = load(root / "one.py")
+        assert handler(plugin) == ("kong_pdk.plugin.one.installed", "kong_pdk.plugin.one.own")
+        assert f"put its folder into PYTHONPATH ({root})" in caplog.text
+        plugin.code.forget()  # type: ignore[union-attr]
+        caplog.clear()
+        monkeypatch.syspath_prepend(str(root))
+        for name, plugin in load_directory(str(root)).items():
+            assert handler(plugin) == ("installed", f"kong_pdk.plugin.{name}.own")
+        assert caplog.text == ""
+    monkeypatch.undo()
