@@ -93,14 +93,14 @@ class Space:
         fresh: bool = False,
         rewrite: Optional[Callable[[bytes, str], CodeType]] = None,
     ) -> None:
-        key, number = name, 1
-        while key in _spaces:
-            number += 1
-            key = f"{name}@{number}"
         self.name = name
-        self.package = f"{ROOT}.{key}"
         self.main = main
         self.stamps: dict[str, Stamp] = {}
+        key, number = name, 1
+        while _spaces.setdefault(key, self) is not self:  # in one step: plugins load in threads
+            number += 1
+            key = f"{name}@{number}"
+        self.package = f"{ROOT}.{key}"
         self.enough: Optional[Enough] = None
         self.folders = list(dict.fromkeys(folders))
         self.fresh = fresh
@@ -115,7 +115,6 @@ class Space:
         self._importlib = _Importlib(self._import_module)
         if fresh:  # a file may be newer than what Python knows of a folder
             importlib.invalidate_caches()
-        _spaces[key] = self
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
         if _last not in sys.meta_path:

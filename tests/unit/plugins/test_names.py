@@ -20,7 +20,7 @@ from typing import Any, Callable
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.plugins import Plugin, load, load_directory
+from kong_pdk.plugins import Plugin, load, load_directory, names
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -438,3 +438,24 @@ def test_libraries_that_lie_beside_the_plugins_are_everybodys(
             assert handler(plugin) == ("installed", f"kong_pdk.plugin.{name}.own")
         assert caplog.text == ""
     monkeypatch.undo()
+
+
+def test_threads_may_load_at_the_same_time() -> None:
+    """Each loading has a name of its own."""
+    interval = sys.getswitchinterval()
+    spaces: list[names.Space] = []
+    threads = [
+        threading.Thread(
+            target=lambda: spaces.extend(names.Space("x", (), "x") for _ in range(100))
+        )
+        for _ in range(4)
+    ]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len({space.package for space in spaces}) == len(spaces) == 400
