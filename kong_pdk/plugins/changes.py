@@ -140,7 +140,7 @@ class Changes:
             for name, path in candidates:
                 if name in self._plugins:
                     continue
-                if is_package(path) or (os.path.isfile(path) and may_be_plugin(path)):
+                if (is_package(path) or os.path.isfile(path)) and may_be_plugin(path):
                     found[path] = path
         return found
 

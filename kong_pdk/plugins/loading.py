@@ -19,7 +19,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..exception import PluginError
 from .definition import Plugin, Stamp, define_plugin
-from .names import Space, may_be_plugin, stamp
+from .names import Space, installed_in, may_be_plugin, stamp
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -248,7 +248,7 @@ def load_space(space: Space, define: Callable[[ModuleType], Plugin], where: str)
         LoadFailed: it cannot be imported, or is no valid plugin.
     """
     try:
-        return define(import_module(space.load, where, space.stamps))
+        return define(import_module(space.load, where, space.stamps, space.find_sharers))
     except BaseException as exc:
         space.forget()
         if isinstance(exc, PluginError):
@@ -259,13 +259,19 @@ def load_space(space: Space, define: Callable[[ModuleType], Plugin], where: str)
         raise
 
 
-def import_module(load: Callable[[], ModuleType], where: str, places: Iterable[str]) -> ModuleType:
+def import_module(
+    load: Callable[[], ModuleType],
+    where: str,
+    places: Iterable[str],
+    find_sharers: Callable[[str], list[str]] = lambda _: [],
+) -> ModuleType:
     """Import something that may do whatever it likes.
 
     Args:
         load: imports it.
         where: for errors.
         places: its files, or the folders that they are in.
+        find_sharers: says which other plugins have loaded a file.
 
     Raises:
         LoadFailed: it has raised; the text says what, and in which line of its files.
@@ -275,11 +281,13 @@ def import_module(load: Callable[[], ModuleType], where: str, places: Iterable[s
     except KeyboardInterrupt:
         raise
     except BaseException as exc:  # sys.exit() in a script that happens to lie there
-        text = f"{where}: cannot be imported: {type(exc).__name__}: {_text_of(exc, places)}"
-        raise LoadFailed(text) from exc
+        told = _text_of(exc, places, find_sharers)
+        raise LoadFailed(f"{where}: cannot be imported: {type(exc).__name__}: {told}") from exc
 
 
-def _text_of(exc: BaseException, places: Iterable[str]) -> str:
+def _text_of(
+    exc: BaseException, places: Iterable[str], find_sharers: Callable[[str], list[str]]
+) -> str:
     """The text of an exception, and the line of a plugin's file where it was raised."""
     if isinstance(exc, SyntaxError):  # its own text names the file without its folder
         return f"{exc.msg} ({exc.filename}, line {exc.lineno})" if exc.filename else str(exc)
@@ -287,7 +295,13 @@ def _text_of(exc: BaseException, places: Iterable[str]) -> str:
     for frame in reversed(traceback.extract_tb(exc.__traceback__)):
         path = os.path.realpath(frame.filename)
         if any(path == each or path.startswith(each + os.sep) for each in places):
-            return f"{exc} ({path}, line {frame.lineno})"
+            text, sharers = f"{exc} ({path}, line {frame.lineno})", find_sharers(path)
+            if sharers:
+                text += (
+                    f"; plugin {sharers[0]} has a module of its own of that file: what a process "
+                    f"may have only once belongs into an installed package"
+                )
+            return text
     return str(exc)
 
 
@@ -389,9 +403,12 @@ def find_candidates(directory: str) -> list[tuple[str, str]]:
     except OSError as exc:
         raise PluginError(f"plugins directory {directory}: {exc.strerror}") from exc
     found = []
+    libraries = installed_in(directory)
     for entry in entries:
         path = os.path.join(directory, entry)
         if entry.startswith((".", "__")):
+            continue
+        if entry.split(".", 1)[0] in libraries and not entry.endswith(".py"):
             continue
         if os.path.isdir(path):
             if is_package(path) or _has_modules(path) or entry.endswith(_SUFFIXES):
@@ -410,7 +427,7 @@ def _has_modules(path: str) -> bool:
 
 
 def _load_candidate(path: str, name: str, fresh: bool) -> Plugin:
-    if os.path.isfile(path) and not may_be_plugin(path):  # need not be run to know that
+    if not may_be_plugin(path):  # need not be run to know that
         raise PluginError(f"{os.path.realpath(path)}: it has no class Plugin")
     return load_path(path, name, fresh=fresh)
 
@@ -440,10 +457,11 @@ def _tell_skipped(skipped: Iterable[tuple[str, PluginError]], plugins: Iterable[
         return
     used = set().union(*(plugin.files for plugin in plugins))
     imported = set().union(*map(_imports_of, {*used, *paths}))
+    libraries = set().union(*map(installed_in, set(map(os.path.dirname, paths))))
     for path, exc in skipped:
         helper = not may_be_plugin(path) or os.path.isdir(path)
         name = os.path.basename(path).split(".", 1)[0]
-        if helper and (os.path.realpath(path) in used or name in imported):
+        if helper and (os.path.realpath(path) in used or name in imported or name in libraries):
             logger.debug("skipped what plugins import: %s", exc)
             continue
         logger.warning("skipped what is no plugin: %s", exc)

@@ -17,6 +17,8 @@ code goes on with its own modules until it is no longer needed.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import glob
 import importlib
 import importlib.machinery
 import importlib.util
@@ -91,14 +93,14 @@ class Space:
         fresh: bool = False,
         rewrite: Optional[Callable[[bytes, str], CodeType]] = None,
     ) -> None:
-        key, number = name, 1
-        while key in _spaces:
-            number += 1
-            key = f"{name}@{number}"
         self.name = name
-        self.package = f"{ROOT}.{key}"
         self.main = main
         self.stamps: dict[str, Stamp] = {}
+        key, number = name, 1
+        while _spaces.setdefault(key, self) is not self:  # in one step: plugins load in threads
+            number += 1
+            key = f"{name}@{number}"
+        self.package = f"{ROOT}.{key}"
         self.enough: Optional[Enough] = None
         self.folders = list(dict.fromkeys(folders))
         self.fresh = fresh
@@ -107,8 +109,12 @@ class Space:
         self._path = path
         self._roots = dict(roots or {})
         self._own: dict[str, bool] = {}
+        self._pips: Optional[set[str]] = None
+        self._told = False
         self.builtins = {**vars(builtins), "__import__": self._import}
-        _spaces[key] = self
+        self._importlib = _Importlib(self._import_module)
+        if fresh:  # a file may be newer than what Python knows of a folder
+            importlib.invalidate_caches()
         if _finder not in sys.meta_path:
             sys.meta_path.insert(0, _finder)
         if _last not in sys.meta_path:
@@ -128,9 +134,16 @@ class Space:
         """
         return importlib.import_module(f"{self.package}.{module or self.main}")
 
+    def find_sharers(self, path: str) -> list[str]:
+        """The names of other plugins that have loaded a file too, each as a module of its own."""
+        others = [one for one in list(_spaces.values()) if one.name != self.name]
+        return sorted({one.name for one in others if path in one.stamps})
+
     def forget(self) -> None:
         """Forget all modules; objects that are in use go on, but what they import later is gone."""
-        _spaces.pop(self._key, None)
+        if _spaces.get(self._key) is not self:  # done before; the name may be another's now
+            return
+        del _spaces[self._key]
         inside = self.package + "."
         for name in [one for one in list(sys.modules) if one.startswith(inside)]:
             sys.modules.pop(name, None)
@@ -150,12 +163,19 @@ class Space:
         if not level:
             top = name.partition(".")[0]
             if self.owns(top):
-                if fromlist:
-                    inner = f"{self.package}.{name}"
-                    return builtins.__import__(inner, globals, locals, fromlist)
-                importlib.import_module(f"{self.package}.{name}")
-                return sys.modules[f"{self.package}.{top}"]
-        return builtins.__import__(name, globals, locals, fromlist or (), level)
+                # Not importlib.import_module: of threads that import in a circle it fails one.
+                inner = f"{self.package}.{name}"
+                module = builtins.__import__(inner, globals, locals, fromlist or ())
+                return module if fromlist else sys.modules[f"{self.package}.{top}"]
+        module = builtins.__import__(name, globals, locals, fromlist or (), level)
+        return self._importlib if module is importlib else module
+
+    def _import_module(self, name: str, package: Optional[str] = None) -> ModuleType:
+        """What ``importlib.import_module`` does in the plugin's modules."""
+        full = importlib.util.resolve_name(name, package) if package and name[:1] == "." else name
+        if self.owns(full.partition(".")[0]):
+            full = f"{self.package}.{full}"
+        return importlib.import_module(full, package)
 
     def owns(self, top: str) -> bool:
         """Whether a name is that of a module of the plugin's own."""
@@ -171,10 +191,14 @@ class Space:
         if here is None:
             return False
         library = self._find_library(top)
+        if library is None and top in self._installed():
+            self._tell_installed(top)
+            return True
         # Any folder of that name, in the current directory, say, would be a package of this kind.
         if library is None or (library.origin is None and here.origin is not None):
             return True
-        if top != self.main and here.origin and not may_be_plugin(here.origin):
+        hidden = here.origin and here.origin != library.origin and not may_be_plugin(here.origin)
+        if top != self.main and hidden:
             logger.warning(
                 "plugin %s: `import %s` is the library %s, not %s: libraries come first "
                 "(an import that begins with dots, `from . import %s`, is always the plugin's own)",
@@ -194,8 +218,9 @@ class Space:
                 return ModuleSpec(top, None, origin="of that name")
         else:
             for finder in sys.meta_path:
-                if finder not in (_finder, _last):
-                    found = finder.find_spec(top, None)
+                find = getattr(finder, "find_spec", None)  # older ones have none
+                if find is not None and finder not in (_finder, _last):
+                    found = find(top, None)
                 if found is not None:
                     break
         if found is None:
@@ -204,9 +229,26 @@ class Space:
         if not places and found.has_location and found.origin:
             places = [found.origin]
         beside = {os.path.realpath(folder) for folder in self.folders}
-        if places and all(os.path.dirname(os.path.realpath(each)) in beside for each in places):
-            return None
-        return found
+        if not places or any(
+            os.path.realpath(os.path.dirname(each)) not in beside for each in places
+        ):
+            return found
+        return found if top in self._installed() else None
+
+    def _installed(self) -> set[str]:
+        """The names of the libraries that pip has put beside the plugin."""
+        if self._pips is None:
+            self._pips = set().union(*map(installed_in, self.folders))
+        return self._pips
+
+    def _tell_installed(self, top: str) -> None:
+        if not self._told:
+            logger.warning(
+                "plugin %s: the library %s beside it is loaded for this plugin alone, which many "
+                "libraries do not bear: put its folder into PYTHONPATH (%s), or install it into "
+                "this Python", self.name, top, ", ".join(self.folders),
+            )  # fmt: skip
+        self._told = True
 
     # --- for Python's import ----------------------------------------------------------------------
 
@@ -239,8 +281,8 @@ class Space:
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = list(found.submodule_search_locations or ())
             return spec
-        path = os.path.realpath(path)
-        self.stamps[path] = stamp(path)  # before it is read: what changes later is seen
+        path, real = os.path.abspath(path), os.path.realpath(path)
+        self.stamps[real] = stamp(real)  # before it is read: what changes later is seen
         return importlib.util.spec_from_file_location(
             fullname, path, loader=loader,
             submodule_search_locations=found.submodule_search_locations,
@@ -295,11 +337,29 @@ class _Finder:
         return None if space is None else space.find_spec(fullname, path)
 
 
-class _LastFinder:
-    """Finds what a plugin's code asks ``importlib.import_module`` for; the last of the finders.
+class _Importlib(ModuleType):
+    """``importlib`` as a plugin's code has it.
 
-    That function knows one name for a module, and asks for it each time: so the module of the
-    plugin's name is what it gets. Not a package: what is below it could not be found in this way.
+    Args:
+        import_module: the function of that name, which knows the plugin's own modules.
+    """
+
+    def __init__(self, import_module: Callable[..., ModuleType]) -> None:
+        super().__init__(importlib.__name__, importlib.__doc__)
+        self.__spec__ = importlib.__spec__
+        self.import_module = import_module
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is Python's."""
+        return getattr(importlib, name)
+
+
+class _LastFinder:
+    """Finds what ``importlib`` is asked for by a plugin's code; the last of the finders.
+
+    It knows one name for a module, and asks for it each time (``importlib.util.find_spec`` does, or
+    ``importlib.resources``): so the module of the plugin's name is what it gets. Not a package that
+    something is looked for in: that could not be found in this way.
     """
 
     def find_spec(
@@ -308,26 +368,28 @@ class _LastFinder:
         """As Python's import wants it."""
         if path is not None or "." in fullname:
             return None
-        frame = sys._getframe(1)
+        frame, inner = sys._getframe(1), ""
         while frame.f_back and _is_importlib(frame.f_globals.get("__name__")):
+            wanted = frame.f_locals.get("name")
+            if isinstance(wanted, str) and wanted.startswith(fullname + "."):
+                inner = wanted
             frame = frame.f_back
         space = getattr(frame.f_builtins.get("__import__"), "__self__", None)
         if not isinstance(space, Space) or not space.owns(fullname):
             return None
-        inner = f"{space.package}.{fullname}"
-        module = importlib.import_module(inner)
-        if hasattr(module, "__path__"):
+        if inner:
             raise ModuleNotFoundError(
                 f"the package {fullname} is the plugin's own, of which importlib does not know: "
-                f"importlib.import_module('.{fullname}', {space.package!r}) finds it",
+                f"ask for '.{inner}' in the package {space.package!r}",
                 name=fullname,
             )
+        module = importlib.import_module(f"{space.package}.{fullname}")
         loader: Any = _There(module)
-        return ModuleSpec(inner, loader, origin=getattr(module, "__file__", None))
+        return ModuleSpec(module.__name__, loader, origin=getattr(module, "__file__", None))
 
 
 def _is_importlib(name: Any) -> bool:
-    return str(name).partition(".")[0] == "importlib"
+    return str(name).partition(".")[0] in ("importlib", "functools")  # which it dispatches with
 
 
 class _There:
@@ -349,8 +411,20 @@ _finder: Any = _Finder()
 _last: Any = _LastFinder()
 
 
+def installed_in(folder: str) -> set[str]:
+    """The first names of what ``pip install --target`` has put into a folder."""
+    found: set[str] = set()
+    for record in glob.iglob(os.path.join(glob.escape(folder), "*.dist-info", "RECORD")):
+        with contextlib.suppress(OSError), open(record, encoding="utf-8", errors="replace") as file:
+            found.update(re.split(r"[/.,]", line, maxsplit=1)[0] for line in file)
+    return found - {""}
+
+
 def may_be_plugin(path: str) -> bool:
-    """Whether a file may define a plugin, as far as can be seen without running it."""
+    """Whether a file or package may define a plugin, as far as can be seen without running it."""
+    if os.path.isdir(path):
+        found = PathFinder.find_spec("__init__", [path])
+        return found is None or not found.origin or may_be_plugin(found.origin)
     if not path.endswith(".py"):
         return True
     try:

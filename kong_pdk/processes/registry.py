@@ -165,17 +165,18 @@ class SharedInstances(Instances):
     def start(self, name: object, config_text: object) -> Instance:
         """As :meth:`Instances.start`; all other workers can make the instance from then on."""
         plugin, config = self.read(name, config_text)
-        with self.starting(plugin):
-            instance = Instance(0, plugin, config)  # may raise: then there is nothing to forget
-        try:
-            closed = self.config.closes(plugin.on_error)
-            instance.id = self._ask(START, plugin.name, config_text, instance.started, closed)
-            instance.closed = closed
-        except BaseException:
-            self.retire(instance)
-            raise
-        instance.used = self.ticks
-        self.by_id[instance.id] = instance
+        with self.holding(plugin):
+            with self.starting(plugin):
+                instance = Instance(0, plugin, config)  # may raise: then there is nothing to forget
+            try:
+                closed = self.config.closes(plugin.on_error)
+                instance.id = self._ask(START, plugin.name, config_text, instance.started, closed)
+                instance.closed = closed
+            except BaseException:
+                self.retire(instance)
+                raise
+            instance.used = self.ticks
+            self.by_id[instance.id] = instance
         self.keep_up(instance)
         return instance
 
@@ -235,14 +236,15 @@ class SharedInstances(Instances):
     def _make(
         self, instance_id: int, plugin: Plugin, config: Any, started: float, making: _Making
     ) -> None:
-        instance, failed = _try_to_make(instance_id, plugin, config)
-        instance.started, instance.used = started, self.ticks
-        with self._lock:
-            making.made = instance
-            if not making.closed and not failed:
-                self.by_id[instance_id] = instance
-            if failed or not making.users:
-                self._end_making(instance_id, making)
+        with self.holding(plugin):
+            instance, failed = _try_to_make(instance_id, plugin, config)
+            instance.started, instance.used = started, self.ticks
+            with self._lock:
+                making.made = instance
+                if not making.closed and not failed:
+                    self.by_id[instance_id] = instance
+                if failed or not making.users:
+                    self._end_making(instance_id, making)
         if making.closed:
             self.retire(instance)  # no event begins on it
         elif not failed:

@@ -143,6 +143,7 @@ class Instances:
         # Plugins whose code has been replaced, with the instances of it that are no more to begin
         # with, and since when, in ticks; None when those have been retired.
         self._former: list[_Former] = []
+        self._held: collections.Counter[int] = collections.Counter()  # plugins, by their id()
 
     def __iter__(self) -> Any:
         return iter(list(self.by_id.values()))
@@ -160,10 +161,12 @@ class Instances:
             Exception: whatever the author's ``__init__`` raises.
         """
         plugin, config = self.read(name, config_text)
-        with self.starting(plugin):
-            instance = Instance(self._new_id(self.config.closes(plugin.on_error)), plugin, config)
-        instance.used = self.ticks
-        self.by_id[instance.id] = instance
+        with self.holding(plugin):
+            with self.starting(plugin):
+                closed = self.config.closes(plugin.on_error)
+                instance = Instance(self._new_id(closed), plugin, config)
+            instance.used = self.ticks
+            self.by_id[instance.id] = instance
         plugin.last_start = instance.started
         self.keep_up(instance)
         return instance
@@ -292,6 +295,23 @@ class Instances:
 
     # --- changed code -----------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def holding(self, *plugins: Plugin) -> Iterator[None]:
+        """Keep plugins' code while objects of it are on their way to :attr:`by_id`, or from there.
+
+        Code that has been replaced meanwhile would be forgotten, and what ``__init__`` imports then
+        would be gone.
+        """
+        held = [id(plugin) for plugin in plugins]
+        with self._lock:
+            self._held.update(held)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.subtract(held)
+                self._held += collections.Counter()  # without those that are zero
+
     def let_idle(self, plugin: Plugin) -> None:
         """Have a plugin do nothing in phases that it has not: Kong may know of former ones."""
         plugin.idle = tuple(phase for phase in PHASES if phase not in plugin.phases)
@@ -352,6 +372,10 @@ class Instances:
             logger.error("no thread to take over changed code: %s", exc)
 
     def _catch_up(self, old: Instance, plugin: Plugin) -> None:
+        with self.holding(old.plugin, plugin):
+            self._put_anew(old, plugin)
+
+    def _put_anew(self, old: Instance, plugin: Plugin) -> None:
         try:
             new = self.make_anew(old, plugin)
         except BaseException as exc:
@@ -377,7 +401,9 @@ class Instances:
                 one.leaving, one.instances = one.instances, None
                 for instance in one.leaving:
                     self.retire(instance)
-        in_use = {id(one.plugin) for one in self}
+        with self._lock:  # before by_id is looked at: objects are on their way there
+            in_use = set(self._held)
+        in_use |= {id(one.plugin) for one in self}
         for one in former:
             if one.instances is not None or any(each.running for each in one.leaving):
                 in_use.add(id(one.plugin))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Optional
 
 from ..config import ServerConfig
-from ..exception import PluginError
+from ..exception import PluginError, SettingsError
 from ..plugins.changes import Changes, differences
 from ..plugins.definition import Plugin, Stamp
 from ..runtime.failures import log_failure
@@ -298,6 +298,14 @@ class Reloading:
     def _tell_failure(self, plugin: Plugin, exc: Exception) -> None:
         news = self._changes.note_failure(plugin, exc)
         if not news:
+            return
+        if isinstance(exc, _Failed) and isinstance(exc.cause.__cause__, SettingsError):
+            logger.error(
+                "plugin %s: changed code is not taken over, the former serves on: it does not take "
+                "the configuration of an instance that there is: %s (instance %d): give the field "
+                "a default, or reload Kong (kong reload) and change that configuration",
+                plugin.name, exc.cause.__cause__, exc.instance_id,
+            )  # fmt: skip
             return
         if isinstance(exc, _Failed):
             log_failure(

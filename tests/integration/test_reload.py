@@ -232,6 +232,32 @@ def test_what_kong_does_not_know_is_pointed_out(start: Start, plugins: Path, not
 
 
 @pytest.mark.one_process
+def test_a_configuration_that_changed_code_does_not_take(
+    start: Start, plugins: Path, notes: Notes
+) -> None:
+    server = start("--reload", plugins=plugins)
+    config = "@dataclass\nclass Config:\n    notes: str\n    more: str{}\n\n\nclass Plugin:"
+    typed = (
+        changed("typed")
+        .replace("import os", "import os\nfrom dataclasses import asdict, dataclass")
+        .replace('"type": "string"}},', '"type": "string"}}, {"more": {"type": "string"}},')
+        .replace("class Plugin:", config)
+        .replace("self, config):\n", "self, config: Config):\n        config = asdict(config)\n")
+    )
+    with server.kong() as kong:
+        instance = start_changing(kong, notes)
+        save(plugins / "changing.py", typed.replace("more: str{}", "more: str"))
+        server.wait_log(
+            "former serves on: it does not take the configuration of an instance that there is: "
+            f"config field 'more': required field missing (instance {instance}): give the field"
+        )
+        assert kong.run_event(instance).headers["x-is"] == "one a"
+        save(plugins / "changing.py", typed.replace("more: str{}", "more: str = 'x'"))
+        wait_until(lambda: kong.run_event(instance).headers["x-is"] == "typed a", "typed")
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.one_process
 def test_an_init_that_blocks_holds_up_nobody(
     start: Start, plugins: Path, notes: Notes, tmp_path: Path
 ) -> None:

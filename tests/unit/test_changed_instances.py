@@ -8,6 +8,7 @@ from typing import Any, Callable, Optional
 import pytest
 
 from kong_pdk.plugins import Plugin, define_plugin
+from kong_pdk.processes.registry import SharedInstances
 from kong_pdk.runtime.instances import Instance, Instances
 
 
@@ -183,6 +184,40 @@ def test_former_code_is_kept_while_an_event_runs_on_it(instances: Instances, log
     Busy.running = 0  # type: ignore[assignment]
     instances.tick(7)
     assert former.forgotten == 1
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["one process", "worker"])
+def test_code_is_kept_while_an_object_of_it_is_made(log: Log, shared: bool) -> None:
+    """Its ``__init__`` is slow: the code is replaced meanwhile, and it imports more of it then."""
+    making, may_go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        making.set()
+        assert may_go_on.wait(10)
+
+    former, instances = log.plugin("one", wait), Instances({})
+    if shared:
+        instances = SharedInstances({}, lambda question, *_: 7)
+    instances.plugins["x"] = former
+    started: list[Instance] = []
+    thread = threading.Thread(target=lambda: started.append(instances.start("x", "{}")))
+    thread.start()
+    try:
+        assert making.wait(10)
+        instances.closer.spawn = lambda function: function()
+        take_over(instances, log.plugin("two"))
+        for tick in range(1, 6):
+            instances.tick(tick)
+        code: Any = former.code
+        assert code.forgotten == 0
+    finally:
+        may_go_on.set()
+        thread.join()
+    assert says(instances, started[0].id) == "two"
+    for tick in range(6, 11):
+        instances.tick(tick)
+    assert code.forgotten > 0
+    assert not instances._held
 
 
 def test_idle_phases_do_nothing(instances: Instances, log: Log) -> None:

@@ -109,7 +109,7 @@ def test_plugins_that_come_and_go(write: Write, good: str) -> None:
     root = write({"x.py": good, "p/__init__.py": good, "helper.py": "", "data/a.txt": ""})
     served = Served(root)
     assert served.changes.take_new() == served.changes.take_gone() == []
-    write({"new.py": good, "helper2.py": "", "folder/a.py": "", "package/__init__.py": ""})
+    write({"new.py": good, "helper2.py": "", "folder/a.py": "", "package/__init__.py": good})
     assert served.changes.take_new() == [str(root / "new.py"), str(root / "package")]
     assert served.changes.take_new() == []
     (root / "x.py").unlink()

@@ -20,7 +20,7 @@ from typing import Any, Callable
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.plugins import Plugin, load, load_directory
+from kong_pdk.plugins import Plugin, load, load_directory, names
 
 Write = Callable[[dict[str, str]], Path]
 
@@ -261,13 +261,201 @@ def test_importlib_finds_a_plugins_own_modules(write: Write, good: str) -> None:
 
 
 def test_importlib_and_what_it_cannot_find(write: Write, good: str) -> None:
-    source = returning(good, "importlib.import_module(kong)", "import importlib")
+    source = returning(good, "find(kong)", "from importlib.util import find_spec as find")
     source = source.replace("def access(self, kong)", "def access(self, kong=None)")
     root = write({"x.py": source, "pack/__init__.py": "", "pack/leaf.py": "WORD = 1\n"})
     plugin = load(root / "x.py")
     access = plugin.factory({}).access
-    for name in ("pack", "pack.leaf"):
-        with pytest.raises(ModuleNotFoundError, match=r"import_module\('\.pack', '.*\.x'\)"):
-            access(name)
+    assert access("pack").name == "kong_pdk.plugin.x.pack"
+    with pytest.raises(ModuleNotFoundError, match=r"'\.pack\.leaf' in the package '.*\.x'"):
+        access("pack.leaf")
+    assert access("nowhere") is None
+
+
+def test_importlib_finds_what_is_in_a_plugins_own_packages(write: Write, good: str) -> None:
+    """Rules that register themselves with the package that has them imported, say."""
+    before = (
+        "import pkgutil, importlib.resources, rules\n"
+        "from importlib import import_module\n"
+        "for found in pkgutil.iter_modules(rules.__path__): import_module('rules.' + found.name)\n"
+    )
+    source = returning(
+        good, "(rules.KNOWN, again is rules, near is again.one, text, importlib.import_module)",
+        before, "again = importlib.import_module('rules');"
+        "near = importlib.import_module('.one', 'rules');"
+        "text = importlib.resources.files('rules').joinpath('words.txt').read_text()",
+    )  # fmt: skip
+    files = {
+        "x.py": source,
+        "rules/__init__.py": "KNOWN = []\n",
+        "rules/one.py": "from rules import KNOWN\nKNOWN.append('one')\n",
+        "rules/words.txt": "words",
+    }
+    plugin = load(write(files) / "x.py")
+    found = handler(plugin)
+    assert found[:4] == (["one"], True, True, "words")
+    assert "rules" not in sys.modules
     with pytest.raises(ModuleNotFoundError, match="No module named 'nowhere'"):
-        access("nowhere")
+        found[4]("nowhere")
+    assert found[4]("json.decoder").__name__ == "json.decoder"
+
+
+def test_threads_may_import_in_a_circle(write: Write, good: str) -> None:
+    """Python lets one of them have what there is so far; none fails."""
+    source = returning(good, "do", "import threading; BOTH = threading.Barrier(2, timeout=10)")
+    source += (
+        "    \ndef do(name):\n"
+        "    if name == 'one':\n        import one; return one.DONE\n"
+        "    import two; return two.DONE\n"
+    )
+    files = {"x.py": source}
+    for name, other in (("one", "two"), ("two", "one")):
+        files[f"{name}.py"] = f"from x import BOTH\nBOTH.wait()\nimport {other}\nDONE = '{name}'\n"
+    do = handler(load(write(files) / "x.py"))
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda name=name: found.append(do(name))) for name in ("one", "two")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == ["one", "two"]
+
+
+def test_a_linked_helper_is_where_its_link_is(
+    write: Write, good: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in Python: its data lies beside the link. So it is also if the folder is in the path."""
+    root = write({"x.py": returning(good, "words.__file__", "import words"), "of/words.py": ""})
+    os.symlink(root / "of" / "words.py", root / "words.py")
+    for _ in range(2):
+        plugin = load(root / "x.py")
+        assert handler(plugin) == str(root / "words.py")
+        assert str(root / "of" / "words.py") in plugin.files  # which changes
+        monkeypatch.syspath_prepend(str(root))
+    monkeypatch.undo()
+
+
+@pytest.mark.filterwarnings("ignore:.*find_spec")
+def test_finders_of_former_pythons(
+    write: Write, good: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        """As some libraries have it."""
+
+        def find_module(self, fullname: str, path: Any = None) -> None:
+            """Finds nothing."""
+
+    monkeypatch.setattr(sys, "meta_path", [Old(), *sys.meta_path])
+    plugin = load(write({"x.py": returning(good, "a.A", "import a"), "a.py": "A = 1"}) / "x.py")
+    assert handler(plugin) == 1
+
+
+def test_a_new_file_is_found_in_a_folder_that_has_the_same_time(write: Write, good: str) -> None:
+    """Some file systems tell it by the second."""
+    root = write({"x.py": returning(good, "a.A", "import a"), "a.py": "A = 1\n"})
+    plugin = load(root / "x.py", fresh=True)
+    before = os.stat(root)
+    write({"x.py": returning(good, "new.A", "import new"), "new.py": "A = 2\n"})
+    os.utime(root, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert plugin.code is not None
+    assert handler(plugin.code.load_again()) == 2
+
+
+def test_forgetting_twice_takes_nothing_from_who_has_the_name_then(write: Write, good: str) -> None:
+    root = write({"x.py": returning(good, "a.A", "", "import a"), "a.py": "A = 1\n"})
+    first, second = load(root / "x.py"), load(root / "x.py")
+    assert first.code is not None and second.code is not None
+    first.code.forget()
+    third = load(root / "x.py")
+    assert third.factory.__module__ == first.factory.__module__
+    first.code.forget()
+    assert handler(third) == 1
+
+
+def test_what_can_be_there_once_only_is_told(write: Write, good: str) -> None:
+    """A metric that a common helper registers, say."""
+    helper = "import sys\nassert not hasattr(sys, 'once_only'), 'twice'\nsys.once_only = 1\n"
+    source = f"import helper\n{good}"
+    root = write({"one.py": source, "two.py": source, "helper.py": helper})
+    try:
+        load(root / "one.py")
+        with pytest.raises(
+            PluginError, match=r"twice \(.*helper\.py, line 2\); plugin one has a module "
+        ):
+            load(root / "two.py")
+    finally:
+        del sys.once_only  # type: ignore[attr-defined]
+
+
+def test_a_package_that_cannot_be_a_plugin_is_not_run(write: Write, good: str) -> None:
+    """It is run once, for the plugin that imports it."""
+    once = "import sys\nsys.ran_packages.append(__name__)\n"
+    sys.ran_packages = []  # type: ignore[attr-defined]
+    try:
+        root = write(
+            {
+                "a_helper/__init__.py": once,
+                "tests/__init__.py": once,
+                "b/__init__.py": "from .inner import *\n" + once,
+                "b/inner.py": good,
+                "x.py": f"import a_helper\n{good}",
+            }
+        )
+        assert sorted(load_directory(str(root))) == ["b", "x"]
+        assert sys.ran_packages == [  # type: ignore[attr-defined]
+            "kong_pdk.plugin.b.b", "kong_pdk.plugin.x.a_helper",
+        ]  # fmt: skip
+    finally:
+        del sys.ran_packages  # type: ignore[attr-defined]
+
+
+def test_libraries_that_lie_beside_the_plugins_are_everybodys(
+    write: Write, good: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``pip install --target``: what is written in C can be loaded once, and under one name."""
+    source = returning(good, "(installed.__name__, own.__name__)", "import installed, own")
+    record = "installed/__init__.py,,\nacme-1.0.dist-info/METADATA,,\n"
+    root = write(
+        {
+            "one.py": source,
+            "two.py": source,
+            "own.py": "",
+            "installed/__init__.py": "class Plugin: is_of = 'something else'\n",
+            "acme-1.0.dist-info/METADATA": "Name: acme\nVersion: 1.0\n",
+            "acme-1.0.dist-info/RECORD": record,
+        }
+    )
+    with caplog.at_level(logging.WARNING, "kong_pdk.server"):
+        plugin = load(root / "one.py")
+        assert handler(plugin) == ("kong_pdk.plugin.one.installed", "kong_pdk.plugin.one.own")
+        assert f"put its folder into PYTHONPATH ({root})" in caplog.text
+        plugin.code.forget()  # type: ignore[union-attr]
+        caplog.clear()
+        monkeypatch.syspath_prepend(str(root))
+        for name, plugin in load_directory(str(root)).items():
+            assert handler(plugin) == ("installed", f"kong_pdk.plugin.{name}.own")
+        assert caplog.text == ""
+    monkeypatch.undo()
+
+
+def test_threads_may_load_at_the_same_time() -> None:
+    """Each loading has a name of its own."""
+    interval = sys.getswitchinterval()
+    spaces: list[names.Space] = []
+    threads = [
+        threading.Thread(
+            target=lambda: spaces.extend(names.Space("x", (), "x") for _ in range(100))
+        )
+        for _ in range(4)
+    ]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len({space.package for space in spaces}) == len(spaces) == 400
