@@ -275,7 +275,7 @@ def problems(example: Example, exchange: Exchange, failures: int) -> list[str]:
 
 def not_called(example: Example, exchange: Exchange) -> list[str]:
     """Return what is wrong if the function of an example was not called."""
-    called = {name for run in exchange.runs for name in run.calls}
+    called = {call.function for run in exchange.runs for call in run.calls}
     return [] if example.name in called else [f"{example.name} is not called, but {called}"]
 
 
