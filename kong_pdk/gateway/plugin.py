@@ -137,7 +137,10 @@ def plan(
     if path.is_dir():
         folder = str(path)
         if not (path / "__init__.py").is_file():
-            raise GatewayError(f"the folder {path} is no package: it has no __init__.py")
+            raise GatewayError(
+                f"the folder {path} is no package: it has no __init__.py; "
+                f"of a folder of plugins name one of its files"
+            )
     elif path.exists() or os.sep in plugin or plugin.endswith(".py"):
         folder = str(path.parent)
         embedded = _is_embedded(path)
