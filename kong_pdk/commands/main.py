@@ -115,12 +115,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:  # Ctrl-C; what was begun has been ended on the way here
         return 130
     except OSError as exc:
-        if exc.errno not in _FULL:
+        if exc.errno in _FULL:
+            _drop_output()
+            text = f"cannot write the output: {exc.strerror}"
+        elif _is_folder_gone():
+            text = "the current folder has been removed: change into another one"
+        else:
             raise
-        _drop_output()
-        print(f"kong-pdk: cannot write the output: {exc.strerror}", file=sys.stderr)
+        print(f"kong-pdk: {text}", file=sys.stderr)
         return 1
     return status
+
+
+def _is_folder_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _drop_output() -> None:

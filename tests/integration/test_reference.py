@@ -15,6 +15,7 @@ import pytest
 from servers import Flavour, Server, directory_command, running, short_directory
 
 from kong_pdk.gateway import (
+    Call,
     Exchange,
     Headers,
     PhaseRun,
@@ -335,7 +336,8 @@ def test_a_wrong_example_is_noticed(runner: Runner, case: str) -> None:
 
 def test_an_aborted_phase_is_noticed() -> None:
     example = EXAMPLES[0]
-    exchange = Exchange(phase=example.phase, runs=[PhaseRun(example.phase, calls=[example.name])])
+    made = Call(example.phase, example.name, [])
+    exchange = Exchange(phase=example.phase, runs=[PhaseRun(example.phase, calls=[made])])
     assert not problems(example, exchange, 0) + not_called(example, exchange)
     exchange.abort("refused")
     (problem,) = problems(example, exchange, 0)

@@ -310,3 +310,16 @@ def test_a_disk_that_is_full(folder: Path) -> None:
         )  # fmt: skip
     assert done.stderr == "kong-pdk: cannot write the output: No space left on device\n"
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", [["new", "mine"], ["check", "one.py"], ["dump", "one.py"]])
+def test_a_current_folder_that_is_gone(
+    command: list[str], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)  # the fixture goes back
+    gone.rmdir()
+    assert main(command) == 1
+    said = capfd.readouterr().err
+    assert said == "kong-pdk: the current folder has been removed: change into another one\n"
