@@ -183,7 +183,9 @@ def one_for_all(findings: Sequence[Finding]) -> list[Finding]:
     Nothing in it says which style it is for, and everywhere it takes results for data.
     """
     first, *others = in_order(findings)
-    places = f", and so in {len(others)} other places" if others else ""
+    places = ""
+    if others:
+        places = f", and so in {len(others)} other place{'s' * (len(others) > 1)}"
     text = (
         f"{first.text}{places}. If the plugin is for a server with --no-lua-style, annotate "
         f"handlers with kong_pdk.pdk.python_style, or check it with --python-style"

@@ -32,11 +32,14 @@ from ..schema import language
 from ..schema.values import config_record
 from . import samples, smoke
 from .calls import Analysis
-from .findings import ERROR, WARNING, Finding, in_order
+from .findings import ERROR, WARNING, Finding, in_order, shown_path
+from .handlers import find_unreached
 from .modules import Module, find_line, top_level
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 _PLACE = re.compile(r"(/[^\s:,\"]+\.py)(?::|, line |, in line )(\d+)")
+#: A module is not what was expected.
+_WRONG_MODULE = re.compile(r"(?:module|from(?: partially initialized module)?) '([\w.]+)'")
 _NOT_PLUGINS = ("conftest.py", "setup.py")
 
 
@@ -207,11 +210,30 @@ def _load(
             found = re.match(r"Schema: field '([^']+)'", problem)
             _add_schema_problem(report, ERROR, problem, found.group(1) if found else "", source)
         return None
+    text += _hidden(text, target)
     path, line = _locate(said, target.folder)
     if not path and source is not None:
         path, line = source.path, _line_of(source, text)
     report.add(ERROR, "not-loaded", text, path or target.place, line)
     return None
+
+
+def _hidden(text: str, target: Target) -> str:
+    """What to do if a file beside a script hides the module that an import was to find."""
+    found = _WRONG_MODULE.search(text)
+    if found is None or target.kind != EMBEDDED:
+        return ""
+    name = found.group(1).partition(".")[0]
+    if PathFinder.find_spec(name) is None:  # it is the plugin's own
+        return ""
+    for entry in (f"{name}.py", name):
+        path = os.path.join(target.folder, entry)
+        if os.path.exists(path):
+            return (
+                f" (there is {shown_path(path)}, which scripts beside it import in place of "
+                f"another module of that name: name it otherwise)"
+            )
+    return ""
 
 
 def _locate(lines: Sequence[str], folder: str) -> tuple[str, int]:
@@ -375,6 +397,7 @@ def _check_calls(report: Report, options: Options, source: _Source) -> Optional[
     except (OSError, SyntaxError, ValueError):
         return options.lua_style  # it cannot be loaded either, and that is told
     report.findings += analysis.run()
+    report.findings += find_unreached(source.path, source.name)
     return analysis.lua_style
 
 

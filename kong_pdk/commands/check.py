@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from ..checking.findings import ERROR, WARNING, shown_path
 from ..checking.plugin import Options, Report, check, expand
@@ -16,6 +14,7 @@ from ..checking.smoke import ORDER, shown_calls
 from ..exception import ConfigError
 from ..kongconf import serving
 from ..kongconf.releases import Release, release
+from .objects import json_object
 
 EPILOG = """\
 Loads each plugin in a process of its own, as Kong's query does; holds its name, version, priority,
@@ -41,7 +40,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a file, a folder that is a package or holds plugins, or the name of an installed one",
     )  # fmt: skip
     parser.add_argument(
-        "--config", metavar="JSON", type=_json, help="the configuration for the run"
+        "--config",
+        metavar="JSON",
+        type=json_object,
+        help="the configuration for the run; @FILE reads it from a file",
     )
     parser.add_argument(
         "--kong-version", metavar="VERSION", type=_release,
@@ -80,9 +82,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         for spec in args.plugins:
             for target in _expanded(spec, reports):
-                reports.append(check(target, options))
+                report = check(target, options)
+                _check_twins(report, reports)
+                reports.append(report)
                 if not args.json:
-                    _show(reports[-1])
+                    _show(report)
     except ConfigError as exc:
         print(f"kong-pdk check: {exc}", file=sys.stderr)
         return 2
@@ -97,6 +101,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_summary(len(reports), counts))
     return 1 if counts[ERROR] or (args.strict and counts[WARNING]) else 0
+
+
+def _check_twins(report: Report, others: Sequence[Report]) -> None:
+    """Find that a plugin before this one has the same name."""
+    for other in others:
+        if report.info is None or other.info is None or other.place == report.place:
+            continue
+        if other.info.name == report.info.name:
+            text = (
+                f"{shown_path(other.place)} is a plugin {report.info.name} too: Kong knows a "
+                f"plugin by its name, give one another"
+            )
+            report.add(ERROR, "name-twice", text, report.place)
 
 
 def _expanded(spec: str, reports: list[Report]) -> Iterator[serving.Target]:
@@ -153,14 +170,6 @@ def _summary(plugins: int, counts: dict[str, int]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _json(text: str) -> Any:
-    with contextlib.suppress(ValueError):
-        value = json.loads(text)
-        if isinstance(value, dict):
-            return value
-    raise argparse.ArgumentTypeError("the configuration must be a JSON object")
 
 
 def _release(text: str) -> Release:

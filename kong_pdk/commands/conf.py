@@ -85,6 +85,7 @@ def _text(args: argparse.Namespace) -> str:
     if flags:
         _check_flags(serving.base_command(found[0], python), flags)
     names = {target: _names(target, python) for target in found}
+    _check_twins(names)
     if args.format == "compose":
         return _compose(names, flags, args.kong_version, prefix)
     made = settings(_servers(names, python, flags), args.kong_version, prefix)
@@ -94,6 +95,18 @@ def _text(args: argparse.Namespace) -> str:
 def _names(target: Target, python: Python) -> list[str]:
     """The names of a target's plugins, which they are asked for."""
     return [str(each["Name"]) for each in serving.query(serving.query_command(target, python))]
+
+
+def _check_twins(names: Mapping[Target, Sequence[str]]) -> None:
+    places: dict[str, str] = {}
+    for target in names:
+        for name in names[target]:
+            if name in places:
+                raise CommandError(
+                    f"two plugins are called {name!r}, in {places[name]} and in {target.place}: "
+                    f"Kong knows a plugin by its name"
+                )
+            places[name] = target.place
 
 
 def _servers(
@@ -114,8 +127,6 @@ def _servers(
         queries: dict[str, tuple[str, ...]] = {}
         for target in shared:
             for name in names[target]:
-                if name in queries:
-                    raise CommandError(f"two plugins are called {name!r}: {target.place} has one")
                 queries[name] = serving.query_command(target, python, name)
         query = (*start, "--dump-all-plugins")
         servers.append(Server(queries, query, start, serving.SERVER_SOCKET, flags))

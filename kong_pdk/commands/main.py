@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -22,6 +23,9 @@ COMMANDS = (
     ("completion", "completion", "print a script for a shell's completion"),
     ("status", "status", "show what a running plugin server is doing"),
 )
+
+#: What a full disk says.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EPILOG = """\
 examples:
@@ -95,20 +99,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: its arguments; ``None`` for those of the process.
 
     Returns:
-        The exit status: 0 if all went well, 1 if not.
+        The exit status: 0 if all went well, 1 if not, 130 if it was interrupted.
 
     Raises:
         SystemExit: for ``--help`` and ``--version``, and with status 2 for arguments that make no
             sense.
     """
-    args = build_parser().parse_args(argv)
     try:
+        args = build_parser().parse_args(argv)
         status: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:  # `kong-pdk ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
+        return 1
+    except KeyboardInterrupt:  # Ctrl-C; what was begun has been ended on the way here
+        return 130
+    except OSError as exc:
+        if exc.errno in _FULL:
+            _drop_output()
+            text = f"cannot write the output: {exc.strerror}"
+        elif _is_folder_gone():
+            text = "the current folder has been removed: change into another one"
+        else:
+            raise
+        print(f"kong-pdk: {text}", file=sys.stderr)
         return 1
     return status
+
+
+def _is_folder_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """See that Python does not try to write what is left of the output at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 if __name__ == "__main__":

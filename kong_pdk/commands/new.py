@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"kong-pdk new: {exc}", file=sys.stderr)
         return 1
     except OSError as exc:
+        if exc.filename is None:  # the current folder is gone, which any command says
+            raise
         print(f"kong-pdk new: cannot write {exc.filename}: {exc.strerror}", file=sys.stderr)
         return 1
     shown = shown_path(folder)

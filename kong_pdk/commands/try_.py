@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import shlex
@@ -19,6 +18,7 @@ from ..gateway import PHASES, GatewayError
 from ..gateway.plugin import SOCKET_NAME, PluginInfo
 from ..gateway.prefix import temporary_prefix
 from .console import ConsoleTrace, JsonTrace
+from .objects import FromFile, json_object
 from .terminal import CHOICES, Screen, wants_colour
 
 EPILOG = """\
@@ -92,7 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add(
         "--server-args", metavar='"ARGS"', type=shlex.split, default=[],
-        help="more arguments for the plugin server",
+        help='more arguments for the plugin server; with "=" if they begin with a dash',
     )  # fmt: skip
     request = parser.add_argument_group("one request")
     request.add_argument(
@@ -115,7 +115,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         ("service", "fields of the service entity; time-outs hold, --upstream says where it is"),
     ):
         found.add_argument(
-            f"--{name}", metavar="JSON", type=_object, help=f"{text}; @FILE reads a file"
+            f"--{name}", metavar="JSON", type=json_object, help=f"{text}; @FILE reads a file"
         )
     found.add_argument(
         "--trusted-ip", metavar="CIDR", action="append", default=[],
@@ -394,43 +394,11 @@ def _complain(text: str) -> int:
 # --- the arguments' types ---------------------------------------------------------------------
 
 
-class _FromFile:
-    """A JSON object in a file, read whenever it is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self) -> dict[str, Any]:
-        try:
-            return _parse(self.path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise GatewayError(f"cannot read {self.path}: {error.strerror}") from error
-        except ValueError as error:
-            raise GatewayError(f"{self.path}: {error}") from error
-
-
-def _parse(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"this is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError('it must be a JSON object, like {"key": "value"}')
-    return value
-
-
 def _config(text: str) -> Callable[[], dict[str, Any]]:
     if text.startswith("@"):
-        return _FromFile(Path(text[1:]))
-    value = _object(text)
+        return FromFile(Path(text[1:]))
+    value = json_object(text)
     return lambda: value
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        return _FromFile(Path(text[1:]))() if text.startswith("@") else _parse(text)
-    except (GatewayError, ValueError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _data(text: str) -> bytes:

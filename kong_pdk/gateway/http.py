@@ -124,6 +124,7 @@ class HttpGateway:
         try:
             self._runner, self.port = await _listen(self._handle, port)
         except OSError as error:
+            await self._session.close()
             raise _no_port(port, error) from error
 
     async def start_tls(self, port: int, certificates: tls.Certificates) -> None:

@@ -8,12 +8,13 @@ import os
 import sys
 import sysconfig
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..schema import values
+from . import references
 from .errors import GatewayError, ServerFailed
 
 #: The socket's name under the prefix; given to the server, so that no rule has to be guessed.
@@ -39,18 +40,24 @@ class PluginInfo:
         found = values.config_fields(self.schema)
         return {name: each[name] for each in found if isinstance(each, dict) for name in each}
 
-    def config_text(self, config: Any, plugin_id: str) -> str:
-        """Return the configuration as the server gets it: completed, with Kong's own keys, as JSON.
+    def config_text(
+        self, config: Any, plugin_id: str, environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the configuration as the server gets it, as JSON.
+
+        It is completed, with secrets in place of references to them, and has Kong's own keys.
 
         Args:
             config: the configuration as it was given.
             plugin_id: the id of the plugin entity.
+            environment: where the vault ``env`` looks; None: this process's own.
 
         Raises:
             SettingsError: the configuration does not fit the schema.
         """
         record = values.config_record(self.schema)
         completed = values.complete(config, record.get("fields"), record.get("entity_checks"))
+        completed = references.resolve(completed, record.get("fields"), environment)
         own = {
             "__plugin_id": plugin_id,
             "__seq__": 1,
@@ -137,7 +144,10 @@ def plan(
     if path.is_dir():
         folder = str(path)
         if not (path / "__init__.py").is_file():
-            raise GatewayError(f"the folder {path} is no package: it has no __init__.py")
+            raise GatewayError(
+                f"the folder {path} is no package: it has no __init__.py; "
+                f"of a folder of plugins name one of its files"
+            )
     elif path.exists() or os.sep in plugin or plugin.endswith(".py"):
         folder = str(path.parent)
         embedded = _is_embedded(path)

@@ -201,11 +201,21 @@ def query(command: Sequence[str], said: Optional[list[str]] = None) -> list[dict
     try:
         found = json.loads(done.stdout)
     except ValueError as exc:
-        raise CommandError(
-            f"what the query prints is no JSON, so Kong would not start: {exc}; a plugin must not "
-            f"print after its server has"
-        ) from exc
+        raise CommandError(_no_document(done.stdout)) from exc
     plugins = found.get("Plugins") if isinstance(found, dict) else found
     if not isinstance(plugins, list) or not plugins:
         raise CommandError("the query names no plugin")
     return plugins
+
+
+def _no_document(printed: bytes) -> str:
+    """What is wrong with a query's output that is no JSON document."""
+    text = printed.decode("utf-8", "replace").strip()
+    if not text:
+        return "the query prints nothing, so Kong would not start"
+    line = text.splitlines()[0]
+    shown = line if len(line) <= 60 else line[:57] + "..."
+    return (
+        f"the query prints more than its JSON document, so Kong would not start: it begins with "
+        f"{shown!r}; print to standard error (file=sys.stderr), or nothing at a module's top level"
+    )

@@ -44,17 +44,23 @@ KINDS: dict[str, tuple[int, int, str]] = {
 }  # fmt: skip
 
 
+#: How near a method's name must be to a phase's to be taken for it, misspelt.
+ALIKE = 0.8
+
+
 def class_name(path: str) -> str:
     """The class of a namespace, "ServiceRequest" for "kong.service.request"."""
     words = path.replace("_", ".").split(".")[1:]
     return "".join(word[:1].upper() + word[1:] for word in words) or "kong"
 
 
-def close_matches(name: str, known: Iterable[str], count: int = 1) -> list[str]:
-    """The names that are nearest to one that is not known."""
+def close_matches(
+    name: str, known: Iterable[str], count: int = 1, cutoff: float = 0.6
+) -> list[str]:
+    """The names that are nearest to one that is not known; at a cutoff of 1 only the same."""
     import difflib  # takes a while to import, and only errors ask
 
-    return difflib.get_close_matches(name, list(known), count)
+    return difflib.get_close_matches(name, list(known), count, cutoff)
 
 
 #: Shapes of results that are no record.

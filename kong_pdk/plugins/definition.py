@@ -17,7 +17,7 @@ from typing import Any, Callable, Optional, Protocol
 
 from ..config import POLICIES
 from ..exception import PluginError
-from ..pdk.functions import PHASES
+from ..pdk.functions import ALIKE, PHASES, close_matches
 from ..schema.asking import asked_for
 from ..schema.language import ERROR, WARNING, check_fields
 
@@ -260,7 +260,10 @@ def _find_phases(factory: type, wrong: Any) -> tuple[str, ...]:
         if _is_method(factory, phase, wrong):
             phases.append(phase)
     if not phases:
-        raise wrong(f"Plugin has no phase: give it a method of {', '.join(PHASES)}")
+        names = [name for name in dir(factory) if not name.startswith("_")]
+        near = [name for name in names if close_matches(name.lower(), PHASES, cutoff=ALIKE)]
+        hint = f" ({near[0]} is none)" if near else ""
+        raise wrong(f"Plugin has no phase{hint}: give it a method of {', '.join(PHASES)}")
     return tuple(phases)
 
 

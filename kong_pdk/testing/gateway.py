@@ -112,8 +112,8 @@ class Gateway:
         tls: clients come with TLS; then the certificate phase is run.
         client_certificate: the chain of the client's certificate in PEM form; implies ``tls``.
         upstreams: Upstream entities by name, each with host and port.
-        env: variables of Kong's environment, where ``kong.vault`` finds its secrets; those of this
-            process if left out.
+        env: variables of Kong's environment, where references and ``kong.vault`` find secrets;
+            those of this process if left out.
         python_style: PDK calls return data and raise, as with the flag ``--no-lua-style``.
         pdk_checks: PDK calls are checked before they are sent.
         on_error: "closed" or "open": what becomes of a request whose handler raises, unless the
@@ -187,7 +187,7 @@ class Gateway:
         )  # fmt: skip
         self.plugin_id = entities.id_of("plugins", self.plugin.name)
         given = {} if config is None else dict(config)
-        self._config_text = self.plugin.config_text(given, self.plugin_id)
+        self._config_text = self.plugin.config_text(given, self.plugin_id, env)
         self.config: dict[str, Any] = {
             name: value
             for name, value in json_module.loads(self._config_text).items()

@@ -29,6 +29,11 @@ class Plugin:
         kong.log.info("done")
         kong.log.info("done")
 """
+STARTS = """
+if __name__ == "__main__":
+    from kong_pdk.cli import start_dedicated_server
+    start_dedicated_server("mine", Plugin, version, priority, Schema)
+"""
 
 
 def check(folder: Path, source: str, *args: str) -> tuple[int, str]:
@@ -79,6 +84,7 @@ def test_what_is_wrong(tmp_path: Path, name: str) -> None:
     status, text = check(tmp_path, GOOD.replace(old, by), "--config", '{"host": "h"}')
     if name == "no phase":  # it has another one
         assert status == 0 and "phases: log" in text
+        assert "acess is no phase, so Kong never calls it; did you mean access? [never-c" in text
         return
     assert said in text
     assert status == 1
@@ -100,6 +106,39 @@ def test_warnings_fail_when_they_are_asked_to(tmp_path: Path) -> None:
     status, text = check(tmp_path, source, "--no-run", "--strict")
     assert "[stored-kong]" in text
     assert status == 1
+
+
+def test_two_plugins_of_one_name(tmp_path: Path) -> None:
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin/__init__.py").write_text(GOOD)
+    status, text = check(tmp_path, GOOD, "plugin", "--no-run")
+    assert "plugin: error: plugin.py is a plugin plugin too: Kong knows a plugin by" in text
+    assert "[name-twice]" in text
+    assert status == 1
+    assert check(tmp_path, GOOD, "plugin.py", "--no-run")[0] == 0  # the same once more
+
+
+def test_what_a_script_prints_at_its_import(tmp_path: Path) -> None:
+    source = "print('hello', flush=True)\n" + GOOD + STARTS
+    status, text = check(tmp_path, source)
+    assert "it begins with 'hello'; print to standard error" in text
+    assert status == 1
+
+
+def test_a_module_beside_a_script_that_hides_pythons_own(tmp_path: Path) -> None:
+    (tmp_path / "wave.py").write_text("")
+    (tmp_path / "mine.py").write_text("")
+    status, text = check(tmp_path, "import wave\nwave.open\n" + GOOD + STARTS)
+    assert "has no attribute 'open' (there is wave.py, which scripts beside it import" in text
+    assert status == 1
+    assert "name it otherwise" not in check(tmp_path, "import mine\nmine.a\n" + GOOD + STARTS)[1]
+
+
+def test_a_configuration_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"host": "h"}')
+    status, text = check(tmp_path, GOOD, "--config", "@config.json", "--strict")
+    assert 'run with {"host": "h"}' in text
+    assert status == 0
 
 
 def test_a_configuration_that_does_not_fit(tmp_path: Path) -> None:
@@ -208,3 +247,6 @@ def test_the_examples_pass() -> None:
     done = run_command(COMMAND, "check", *plugins, "--strict")
     assert done.returncode == 0, done.stdout
     assert done.stdout.endswith(f"{len(plugins)} plugins: 0 errors, 0 warnings\n")
+    flags = ("--strict", "--no-run", "--kong-version", "3.10")
+    done = run_command(COMMAND, "check", str(EXAMPLES), *flags)
+    assert done.returncode == 0, done.stdout

@@ -15,6 +15,7 @@ import pytest
 from servers import Flavour, Server, directory_command, running, short_directory
 
 from kong_pdk.gateway import (
+    Call,
     Exchange,
     Headers,
     PhaseRun,
@@ -275,7 +276,7 @@ def problems(example: Example, exchange: Exchange, failures: int) -> list[str]:
 
 def not_called(example: Example, exchange: Exchange) -> list[str]:
     """Return what is wrong if the function of an example was not called."""
-    called = {name for run in exchange.runs for name in run.calls}
+    called = {call.function for run in exchange.runs for call in run.calls}
     return [] if example.name in called else [f"{example.name} is not called, but {called}"]
 
 
@@ -335,7 +336,8 @@ def test_a_wrong_example_is_noticed(runner: Runner, case: str) -> None:
 
 def test_an_aborted_phase_is_noticed() -> None:
     example = EXAMPLES[0]
-    exchange = Exchange(phase=example.phase, runs=[PhaseRun(example.phase, calls=[example.name])])
+    made = Call(example.phase, example.name, [])
+    exchange = Exchange(phase=example.phase, runs=[PhaseRun(example.phase, calls=[made])])
     assert not problems(example, exchange, 0) + not_called(example, exchange)
     exchange.abort("refused")
     (problem,) = problems(example, exchange, 0)

@@ -141,7 +141,9 @@ def test_a_port_in_use(plain: Path, scratch: Path) -> None:
         port = taken.getsockname()[1]
         done = run(plain, scratch, "--port", str(port))
     assert done.returncode == 1
-    assert f"127.0.0.1:{port}: it is in use" in done.stderr.decode()
+    said = done.stderr.decode()
+    assert f"127.0.0.1:{port}: it is in use" in said
+    assert "Unclosed" not in said
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, scratch: Path) -> None:

@@ -206,6 +206,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.checking.walker",
         ("kong_pdk.checking", "kong_pdk.pdk", "kong_pdk.exception"),
     ),
+    ("kong_pdk.checking.handlers", ("kong_pdk.checking", "kong_pdk.pdk.functions")),
     ("kong_pdk.checking.misuse", ("kong_pdk.checking", "kong_pdk.pdk.functions")),
     ("kong_pdk.checking.values", ("kong_pdk.checking", "kong_pdk.pdk.proxy")),
     ("kong_pdk.checking.modules", ("kong_pdk.checking", "kong_pdk.pdk.helpers")),

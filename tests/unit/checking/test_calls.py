@@ -131,7 +131,7 @@ def test_a_plugin_of_which_nobody_knows_the_style(tmp_path: Path) -> None:
     source = handler(body, head="").replace(": kong.kong", "")
     assert [code for code, _ in found(tmp_path, source)] == ["tuple-as-value"]
     said = texts(tmp_path, source)
-    assert "1 other places" in said and "--python-style" in said
+    assert "1 other place." in said and "--python-style" in said
     body += "\nc, _ = kong.request.get_host()"  # which tells
     source = handler(body, head="").replace(": kong.kong", "")
     assert [code for code, _ in found(tmp_path, source)] == ["tuple-as-value"] * 2

@@ -181,7 +181,8 @@ def test_conf_looks_at_the_servers_flags(folder: Path, capfd: pytest.CaptureFixt
 def test_conf_of_what_would_not_work(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "cannot be loaded" in refusal(capfd, "conf", "nobodys")
     (folder / "a-b.py").write_text(PLUGIN)
-    assert "two plugins are called 'a-b'" in refusal(capfd, "conf", "two", "a-b.py")
+    said = refusal(capfd, "conf", "two", "a-b.py")
+    assert f"two plugins are called 'a-b', in {folder}/two and in {folder}/a-b.py" in said
     with pytest.raises(SystemExit) as ended:
         main(["conf", "one.py", "--kong-version", "2.1"])
     assert ended.value.code == 2
@@ -288,3 +289,37 @@ def test_a_module_for_each_command() -> None:
         parser = argparse.ArgumentParser()
         found.configure(parser)
         assert summary[0].islower() and not summary.endswith(".")
+
+
+def test_an_interrupt_ends_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    for name, module, _ in COMMANDS:
+        monkeypatch.setattr(f"kong_pdk.commands.{module}.run", interrupted)
+        needed = {"new": ["x"], "status": [], "completion": ["bash"]}.get(name, ["x.py"])
+        assert main([name, *needed]) == 130
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
+def test_a_disk_that_is_full(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "kong_pdk.commands.main", "dump", "one.py"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.stderr == "kong-pdk: cannot write the output: No space left on device\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.parametrize("command", [["new", "mine"], ["check", "one.py"], ["dump", "one.py"]])
+def test_a_current_folder_that_is_gone(
+    command: list[str], folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)  # the fixture goes back
+    gone.rmdir()
+    assert main(command) == 1
+    said = capfd.readouterr().err
+    assert said == "kong-pdk: the current folder has been removed: change into another one\n"

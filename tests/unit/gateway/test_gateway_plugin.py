@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kong_pdk.gateway import GatewayError, ServerFailed, SettingsError
-from kong_pdk.gateway.plugin import calls_starter, parse_dump, plan
+from kong_pdk.gateway.plugin import PluginInfo, calls_starter, parse_dump, plan
 from kong_pdk.schema.values import complete, config_fields
 
 FIELDS = [
@@ -157,3 +157,35 @@ def test_what_is_no_plugin_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.py", bad, tmp_path):
         with pytest.raises(GatewayError):
             plan(str(path), tmp_path)
+
+
+SECRET = {"type": "string", "referenceable": True}
+WITH_SECRETS = [
+    {"token": SECRET},
+    {"plain": {"type": "string"}},
+    {"list": {"type": "array", "elements": SECRET}},
+    {"map": {"type": "map", "keys": {"type": "string"}, "values": SECRET}},
+    {"inner": {"type": "record", "fields": [{"token": SECRET}]}},
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"token": "{vault://env/my-token}"}, {"token": "s3cret"}),
+        ({"token": "{vault://env/my-json/inner}"}, {"token": "deep"}),
+        ({"token": "{vault://env/none-such}"}, {"token": ""}),
+        ({"token": "{vault://aws/my-token}"}, {"token": ""}),
+        ({"token": "s3cret too"}, {"token": "s3cret too"}),
+        ({"plain": "{vault://env/my-token}"}, {"plain": "{vault://env/my-token}"}),
+        ({"list": ["a", "{vault://env/my-token}"]}, {"list": ["a", "s3cret"]}),
+        ({"map": {"k": "{vault://env/my-token}"}}, {"map": {"k": "s3cret"}}),
+        ({"inner": {"token": "{vault://env/my-token}"}}, {"inner": {"token": "s3cret"}}),
+    ],
+)
+def test_references_in_a_configuration(given: Any, expected: Any) -> None:
+    schema = {"fields": [{"config": {"type": "record", "fields": WITH_SECRETS}}]}
+    plugin = PluginInfo("p", "1.0.0", 1, ("access",), schema)
+    environment = {"MY_TOKEN": "s3cret", "MY_JSON": '{"inner": "deep"}'}
+    text = json.loads(plugin.config_text(given, "id", environment))
+    assert {name: text[name] for name in given} == expected

@@ -358,3 +358,18 @@ def test_a_stream_connection_that_the_plugin_ends(status: int, body: bytes) -> N
     result = Gateway(Plugin).connect()
     assert (result.status, result.body, result.ended) == (status, body, "preread")
     assert result.source == "exit"
+
+
+def test_a_reference_in_the_configuration_is_a_secret_in_the_plugin() -> None:
+    class Sender:
+        def __init__(self, config: Any) -> None:
+            self.token = config["token"]
+
+        def access(self, kong: Any) -> None:
+            kong.service.request.set_header("x-token", self.token)
+
+    schema = ({"token": {"type": "string", "referenceable": True}},)
+    config = {"token": "{vault://env/my-token}"}
+    with Gateway(Sender, config, schema=schema, env={"MY_TOKEN": "s3cret"}) as gateway:
+        request = gateway.get("/").service_request
+    assert request is not None and request.headers["x-token"] == "s3cret"
