@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import uuid
@@ -17,6 +18,20 @@ Entity = Mapping[str, Any]
 _IDS = uuid.UUID("6f6bd8a5-6c3c-4ac4-a93e-5e3b6b2b0d57")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "tcp": 80, "tls": 443, "udp": 80}
+#: Fields of Kong's entities, beside those that have a default here.
+_COMMON = ("id", "name", "tags", "created_at", "updated_at", "ws_id")
+_SERVICE = (
+    *_COMMON, "protocol", "host", "port", "path", "retries", "connect_timeout", "write_timeout",
+    "read_timeout", "enabled", "client_certificate", "tls_verify", "tls_verify_depth",
+    "ca_certificates",
+)  # fmt: skip
+_ROUTE = (
+    *_COMMON, "protocols", "methods", "hosts", "paths", "headers", "snis", "sources",
+    "destinations", "expression", "priority", "service", "strip_path", "preserve_host",
+    "request_buffering", "response_buffering", "https_redirect_status_code", "regex_priority",
+    "path_handling",
+)  # fmt: skip
+_CONSUMER = (*_COMMON, "username", "custom_id")
 
 
 @functools.lru_cache(1024)
@@ -38,13 +53,29 @@ def entity(what: str, value: Optional[Entity]) -> Optional[dict[str, Any]]:
     return dict(value)
 
 
+def _known(what: str, value: Optional[Entity], fields: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return a copy of an entity; fields of newer Kongs and of others may be in it.
+
+    Raises:
+        TypeError: it is no dict.
+        ValueError: a field is misspelt, so that what is meant by it would not be noticed.
+    """
+    found = entity(what, value)
+    for name in found or ():
+        near = difflib.get_close_matches(str(name), fields, 1, 0.75) if name not in fields else ()
+        if near:
+            raise ValueError(f"{what} has no field {name!r}; did you mean {near[0]!r}?")
+    return found
+
+
 def consumer(value: Optional[Entity]) -> Optional[dict[str, Any]]:
     """Return a consumer with what every consumer has: an id.
 
     Raises:
         TypeError: it is no dict.
+        ValueError: a field is misspelt.
     """
-    found = entity("a consumer", value)
+    found = _known("a consumer", value, _CONSUMER)
     if found is not None:
         name = found.get("username") or found.get("custom_id") or "consumer"
         found.setdefault("id", id_of("consumers", str(name)))
@@ -70,8 +101,9 @@ def service(value: Optional[Entity]) -> dict[str, Any]:
 
     Raises:
         TypeError: it is no dict.
+        ValueError: a field is misspelt.
     """
-    given = entity("service", value) or {}
+    given = _known("a service", value, _SERVICE) or {}
     protocol = str(given.get("protocol", "http"))
     defaults = {
         "id": id_of("services", str(given.get("name", "service"))),
@@ -99,8 +131,9 @@ def route(value: Optional[Entity], of: Entity, stream: bool) -> dict[str, Any]:
 
     Raises:
         TypeError: it is no dict.
+        ValueError: a field is misspelt.
     """
-    given = entity("route", value) or {}
+    given = _known("a route", value, _ROUTE) or {}
     defaults: dict[str, Any] = {
         "id": id_of("routes", str(given.get("name", "route"))),
         "name": "route",

@@ -431,7 +431,10 @@ def _encode(headers: Headers, exchange: Exchange) -> list[tuple[str, str]]:
         sent = value.encode("utf-8", "replace").decode("utf-8")
         sent = sent.replace("\r", " ").replace("\n", " ")
         if sent != value:
-            exchange.log("warn", f"header {name} was changed: this gateway can only send UTF-8")
+            exchange.log(
+                "warn",
+                f"header {name} was changed: this gateway sends UTF-8 only, and no line ends",
+            )
         lines.append((name, sent))
     return lines
 

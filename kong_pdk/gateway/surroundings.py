@@ -79,8 +79,8 @@ def surroundings(
         trusted_ips: see :class:`Surroundings`.
 
     Raises:
-        GatewayError: the upstream is no URL, a time-out no number, a network none, or a path of
-            the route is no regular expression.
+        GatewayError: the upstream is no URL, a time-out no number, a network none, a path of the
+            route is no regular expression, or a field of an entity is misspelt.
     """
     where = parse_upstream(upstream)
     given = service or {}
@@ -96,13 +96,13 @@ def surroundings(
     address = {"protocol": where.scheme, "host": where.host, "port": where.port}
     times = {name: getattr(where, name) for name in _NUMBERS}
     fields = {"name": _NAME, **address, **times, "path": where.path or None, **given}
-    service_entity = entities.service(fields)
-    route_entity = entities.route({"name": _NAME, **(route or {})}, service_entity, False)
     try:
+        service_entity = entities.service(fields)
+        route_entity = entities.route({"name": _NAME, **(route or {})}, service_entity, False)
         entities.match(route_entity, "/", "")
+        consumer = entities.consumer(consumer)
     except ValueError as error:
         raise GatewayError(str(error)) from error
-    consumer = entities.consumer(consumer)
     return Surroundings(
         service=where,
         route=route_entity,

@@ -128,6 +128,7 @@ class _Records:
         reader = Reader(self.record)
         members: dict[str, Shape] = {}
         fields: list[dict[str, Any]] = []
+        _check_annotated(config_class, hints)
         for each in dataclasses.fields(config_class):
             if not each.init:
                 continue
@@ -140,6 +141,19 @@ class _Records:
             fields.append({each.name: finish(shape, is_missing, default, where)})
             members[each.name] = shape
         return Shape({"type": "record", "fields": fields}, record_builder(config_class, members))
+
+
+def _check_annotated(config_class: type, hints: Mapping[str, Any]) -> None:
+    """Refuse a value without a type, which a dataclass passes over in silence."""
+    for name in dir(config_class):
+        if name.startswith("_") or name in hints or not name.islower():
+            continue
+        value = getattr(config_class, name, None)
+        if isinstance(value, (str, int, float, list, dict, set, tuple)):
+            raise SchemaError(
+                f"{config_class.__name__}.{name} has no type, so it would be no field: write "
+                f"{name}: {type(value).__name__} = ..., or ClassVar if it is to be none"
+            )
 
 
 def _hints(config_class: type) -> dict[str, Any]:

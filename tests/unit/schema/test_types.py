@@ -396,3 +396,34 @@ def test_required_can_be_said() -> None:
         {"a": {"type": "string", "required": True}},
         {"b": {"type": "string", "default": "x"}},
     ]
+
+
+def test_a_value_without_a_type() -> None:
+    @dataclass
+    class Config:
+        host: str
+        port = 80
+
+    with pytest.raises(SchemaError, match=r"Config\.port has no type.* port: int = "):
+        schema_of(Config)
+
+
+def test_what_is_meant_for_the_class() -> None:
+    @dataclass
+    class Base:
+        host: str = "h"
+
+    @dataclass
+    class Config(Base):
+        LIMIT = 7
+        known: ClassVar[list[str]] = ["a"]
+        _inner = 3
+
+        @property
+        def port(self) -> int:
+            return 80
+
+        def address(self) -> str:
+            return f"{self.host}:{self.port}"
+
+    assert [name for each in schema_of(Config) for name in each] == ["host"]

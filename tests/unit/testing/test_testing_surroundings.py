@@ -373,3 +373,23 @@ def test_a_reference_in_the_configuration_is_a_secret_in_the_plugin() -> None:
     with Gateway(Sender, config, schema=schema, env={"MY_TOKEN": "s3cret"}) as gateway:
         request = gateway.get("/").service_request
     assert request is not None and request.headers["x-token"] == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"route": {"pths": ["/a"]}}, "a route has no field 'pths'; did you mean 'paths'"),
+        ({"service": {"hots": "a"}}, "a service has no field 'hots'; did you mean 'host'"),
+        ({"consumer": {"usrname": "a"}}, "a consumer has no field 'usrname'; did you mean 'user"),
+        ({"consumers": [{"custom-id": "a"}]}, "a consumer has no field 'custom-id'; did you"),
+    ],
+)
+def test_a_misspelt_field_of_an_entity(settings: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        seen(lambda kong: None, **settings)
+
+
+def test_fields_that_only_some_kongs_have() -> None:
+    consumer = {"username": "a", "type": "application"}
+    found = seen(lambda kong: kong.client.get_consumer(), consumer=consumer)
+    assert found["type"] == "application"
