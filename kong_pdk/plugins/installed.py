@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Optional
 
 from ..exception import PluginError
 from .definition import Plugin, Stamp
-from .loading import Given, add, changes_since, define_from, import_module, load_space
+from .importing import import_module
+from .loading import Given, add, changes_since, define_from, load_space
 from .names import Space, stamp
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import importlib.machinery
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, Callable, Optional, Union
 
 from ..exception import PluginError
 from .definition import Plugin, Stamp, define_plugin
+from .importing import LoadFailed, import_module
 from .names import Space, installed_in, may_be_plugin, stamp
 
 logger = logging.getLogger("kong_pdk.server")
@@ -226,16 +226,6 @@ def changes_since(stamps: Mapping[str, Stamp]) -> set[str]:
     return {path for path, before in dict(stamps).items() if stamp(path) != before}
 
 
-class LoadFailed(PluginError):
-    """A plugin cannot be imported.
-
-    Attributes:
-        stamps: the files that were loaded, or were about to be, as they were then.
-    """
-
-    stamps: Mapping[str, Stamp] = {}
-
-
 def load_space(space: Space, define: Callable[[ModuleType], Plugin], where: str) -> Plugin:
     """Import a plugin's module and make a plugin of it; leaves nothing behind if that fails.
 
@@ -257,52 +247,6 @@ def load_space(space: Space, define: Callable[[ModuleType], Plugin], where: str)
             if failed is not exc:
                 raise failed from exc
         raise
-
-
-def import_module(
-    load: Callable[[], ModuleType],
-    where: str,
-    places: Iterable[str],
-    find_sharers: Callable[[str], list[str]] = lambda _: [],
-) -> ModuleType:
-    """Import something that may do whatever it likes.
-
-    Args:
-        load: imports it.
-        where: for errors.
-        places: its files, or the folders that they are in.
-        find_sharers: says which other plugins have loaded a file.
-
-    Raises:
-        LoadFailed: it has raised; the text says what, and in which line of its files.
-    """
-    try:
-        return load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as exc:  # sys.exit() in a script that happens to lie there
-        told = _text_of(exc, places, find_sharers)
-        raise LoadFailed(f"{where}: cannot be imported: {type(exc).__name__}: {told}") from exc
-
-
-def _text_of(
-    exc: BaseException, places: Iterable[str], find_sharers: Callable[[str], list[str]]
-) -> str:
-    """The text of an exception, and the line of a plugin's file where it was raised."""
-    if isinstance(exc, SyntaxError):  # its own text names the file without its folder
-        return f"{exc.msg} ({exc.filename}, line {exc.lineno})" if exc.filename else str(exc)
-    places = list(map(os.path.realpath, places))
-    for frame in reversed(traceback.extract_tb(exc.__traceback__)):
-        path = os.path.realpath(frame.filename)
-        if any(path == each or path.startswith(each + os.sep) for each in places):
-            text, sharers = f"{exc} ({path}, line {frame.lineno})", find_sharers(path)
-            if sharers:
-                text += (
-                    f"; plugin {sharers[0]} has a module of its own of that file: what a process "
-                    f"may have only once belongs into an installed package"
-                )
-            return text
-    return str(exc)
 
 
 def load_path(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Callable
 import pytest
 
 from kong_pdk.exception import PluginError
-from kong_pdk.plugins import load, load_directory
+from kong_pdk.plugins import importing, load, load_directory
 from kong_pdk.plugins.installed import load_all_installed
 from kong_pdk.plugins.loading import load_places
 
@@ -176,3 +178,33 @@ def test_places_without_plugins(write: Write) -> None:
         load_places([str(root / "d")], [], False)
     with pytest.raises(PluginError, match="no plugin is installed in this Python"):
         load_places([], [], True)
+
+
+def test_an_import_that_takes_long_is_told(
+    write: Write, good: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kong waits for it without a word: the module waits here until that line is logged."""
+    monkeypatch.setattr(importing, "SLOW", 0.01)
+    told = tmp_path / "told"
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "takes longer than" in record.getMessage():
+                told.write_text(record.getMessage(), encoding="utf-8")
+
+    wait = (
+        "import pathlib, time\n"
+        f"path, deadline = pathlib.Path({str(told)!r}), time.monotonic() + 30\n"
+        "while not path.exists():\n"
+        "    assert time.monotonic() < deadline\n"
+        "    time.sleep(0.005)\n"
+    )
+    folder = write({"slow.py": wait + good})
+    watch = Watch()
+    logging.getLogger("kong_pdk.server").addHandler(watch)
+    try:
+        assert load(folder / "slow.py").name == "slow"
+    finally:
+        logging.getLogger("kong_pdk.server").removeHandler(watch)
+    assert str(folder / "slow.py") in told.read_text(encoding="utf-8")
+    assert not [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
