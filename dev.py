@@ -102,6 +102,11 @@ def install(extras: str) -> None:
     run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
 
 
+def generator_environment() -> dict[str, str]:
+    """The environment of what reads the checkout, in which nothing is compiled."""
+    return {**os.environ, "KONG_PDK_REQUIRE_EXTENSIONS": "0"}
+
+
 def fuzz_environment() -> dict[str, str]:
     """The environment of the fuzz targets, which use the tests' client and servers."""
     return {**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support")}
@@ -192,13 +197,13 @@ def main() -> None:
         run(str(BIN / "mypy"))
         quiet = {**os.environ, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}  # asks for no newer release
         run(str(BIN / "pyright"), "--pythonpath", str(BIN / "python"), env=quiet)
-        run(str(BIN / "python"), "-m", "pdkgen", "--check")
+        run(str(BIN / "python"), "-m", "pdkgen", "--check", env=generator_environment())
     elif command == "docs":
         install(LINT)
         docs(arguments)
     elif command == "generate":
         install(LINT)
-        run(str(BIN / "python"), "-m", "pdkgen", *arguments)
+        run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
