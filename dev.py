@@ -173,7 +173,7 @@ def docs(arguments: list[str]) -> None:
     target = ROOT / "build" / ("docs-links" if "--links" in arguments else "docs")
     sphinx = (str(BIN / "python"), "-m", "sphinx", "-W", "--keep-going", "-E", "-q")
     builder = "linkcheck" if "--links" in arguments else "html"
-    run(*sphinx, "-b", builder, "docs", str(target))
+    run(*sphinx, "-b", builder, "docs", str(target), env=generator_environment())
     print(f"the site: {target}/index.html" if builder == "html" else "all links lead somewhere")
 
 
