@@ -24,6 +24,7 @@ SOURCE = """
 import os
 import helper
 
+assert helper.WORD  # half a helper, while it is saved in steps, must not be taken for a whole one
 VERSION = "one"
 version = "1.0.0"
 priority = 10
@@ -370,7 +371,7 @@ def test_a_script_of_a_package(prefix: Path, tmp_path: Path, notes: Notes, kind:
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(MAIN)
-    source = SOURCE.replace("import helper\n\nV", "from acme_app import helper\n\nV")
+    source = SOURCE.replace("import os\nimport helper", "import os\nfrom acme_app import helper")
     source = source.replace("import helper as lazily", "from . import helper as lazily")
     (package / "plugin.py").write_text(source)
     (package / "helper.py").write_text(HELPER)

@@ -190,7 +190,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "schema_object": ({"schema": ({"a": {"default": object()}},)}, "Schema cannot be .* JSON: "),
     "schema_bytes": ({"schema": ({"a": {"default": b"x"}},)}, "Schema cannot be .* JSON: "),
     "schema_nan": ({"schema": ({"a": {"default": float("nan")}},)}, "Schema cannot be .* JSON: "),
-    "no_phase": ({"factory": with_phase(acess=Good.access)}, ".acess is none.: .* access"),
+    "no_phase": (
+        {"factory": with_phase(acess=Good.access)},
+        "Plugin has no phase .acess is none.: .* access",
+    ),
     "phase_no_method": ({"factory": with_phase(log="x")}, "Plugin.log must be a method, got 'x'"),
     "phase_async": ({"factory": coroutine_phase()}, "Plugin.access must be a plain method: async"),
     "phase_generator": ({"factory": generator_phase()}, "Plugin.access must be a plain method"),
