@@ -99,8 +99,8 @@ def _settings(args: argparse.Namespace) -> tuple[Configuration, list[str]]:
         path = next(filter(os.path.exists, reading.DEFAULT_PLACES), None)
         if path is None and "KONG_PLUGINSERVER_NAMES" not in os.environ:
             raise ConfigError(
-                f"there is no {' and no '.join(reading.DEFAULT_PLACES)}: name the file that Kong is "
-                f"started with (--kong-conf FILE), or its environment (--env, --env FILE)"
+                f"there is no {' and no '.join(reading.DEFAULT_PLACES)}: name the file that Kong "
+                f"is started with (--kong-conf FILE), or its environment (--env, --env FILE)"
             )
     if path is not None:
         conf = reading.read_file(path, args.kong_version)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
@@ -26,7 +26,7 @@ from ..kongconf.serving import (
     Target,
     find,
 )  # fmt: skip
-from .launching import DEDICATED, DIRECTORY, OTHER, Flags, Launch, read_command, read_flags
+from .launching import DEDICATED, OTHER, Flags, Launch, read_command, read_flags
 from .source import CHANGE, LOOK, NOTE, Style, examine
 
 #: Seconds that a Python may take to say what is installed in it.
@@ -51,7 +51,9 @@ class Entry:
         version: of the kong-pdk that its Python has; None if that is not known.
         sockets: where its server would listen; none if it is started by somebody else.
         flags: of the server.
+        starts: they are those of a start command that is good.
         plugins: the names of its plugins.
+        loaded: of those that can be loaded.
         registers: of these, what its query makes Kong know.
         findings: what must be changed, or looked at.
     """
@@ -61,7 +63,9 @@ class Entry:
     version: Optional[str] = None
     sockets: list[str] = field(default_factory=list)
     flags: Flags = field(default_factory=Flags)
+    starts: bool = False
     plugins: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
     registers: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -88,6 +92,7 @@ class Entry:
             "query_cmd": server.query and server.query.value,
             "served": self.sockets,
             "plugins": self.plugins,
+            "loaded": self.loaded,
             "registers": self.registers,
             "findings": [one.as_dict() for one in self.findings],
         }
@@ -118,7 +123,7 @@ class Examiner:
     def __init__(self, conf: Configuration, kong: Release, python: Python, run: bool) -> None:
         self.conf, self.kong, self.python, self.run = conf, kong, python, run
         #: Plugins that have been looked at: several entries may share a server.
-        self._names: dict[tuple[Target, Style], str] = {}
+        self._names: dict[tuple[Target, Style], Optional[str]] = {}
 
     def entry(self, server: PluginServer) -> Entry:
         """Look at one entry."""
@@ -141,11 +146,11 @@ class Examiner:
                 )  # fmt: skip
             return entry
         self._check_commands(entry, commands)
-        values = (entry.flags or Flags()).values
+        values = entry.flags.values
         style = Style()
         if values is not None:
             style = Style(values.lua_style, values.multiprocessing, values.gevent)
-            if server.start is not None:
+            if entry.starts:
                 self._check_modes(entry, style)
                 self._check_sockets(entry)
         if self.run:
@@ -153,6 +158,7 @@ class Examiner:
         if values is not None:
             self._check_plugins(entry, style)
         self._check_query(entry, commands.get("query_cmd"))
+        entry.findings = list(dict.fromkeys(entry.findings))  # plugins share modules
         return entry
 
     def _check_references(self, entry: Entry) -> None:
@@ -160,8 +166,8 @@ class Examiner:
         for setting in (server.start, server.query, server.socket):
             if setting is not None and setting.is_reference:
                 entry.add(
-                    CHANGE, "not-read", f"{setting.origin}: {setting.value} is in a vault: write it "
-                    f"out for this command, say in the environment",
+                    CHANGE, "not-read", f"{setting.origin}: {setting.value} is in a vault: write "
+                    f"it out for this command, say in the environment",
                 )  # fmt: skip
 
     def _check_commands(self, entry: Entry, commands: dict[str, Launch]) -> None:
@@ -182,6 +188,7 @@ class Examiner:
                 entry.add(CHANGE, "flags", f"{server.key}_{key}: {flags.problem}")
             if entry.flags.values is None:  # those of the start command, if there is one
                 entry.flags, entry.launch = flags, launch
+                entry.starts = key == "start_cmd" and flags.values is not None
         if server.query is None and self.kong.first_plugin_only:
             entry.add(
                 CHANGE, "no-query", f"{server.key}_query_cmd is missing: Kong {self.kong} does not "
@@ -190,7 +197,7 @@ class Examiner:
 
     def _check_modes(self, entry: Entry, style: Style) -> None:
         if style.gevent:
-            if self.run and not _probe(self.python.path, "").gevent:
+            if self.run and not _probe(self.python.path).gevent:
                 entry.add(
                     CHANGE, "extra", f"-g needs gevent, which came with the published package: "
                     f"{self.python.path} -m pip install 'kong-pdk[gevent]'",
@@ -200,8 +207,8 @@ class Examiner:
             )  # fmt: skip
         if style.multiprocessing:
             entry.add(
-                NOTE, "flags", "-m: objects live in the workers and are not pickled for each event; "
-                "--workers says how many there are",
+                NOTE, "flags", "-m: objects live in the workers and are not pickled for each "
+                "event; --workers says how many there are",
             )  # fmt: skip
 
     def _check_sockets(self, entry: Entry) -> None:
@@ -233,7 +240,7 @@ class Examiner:
         python = entry.launch.python
         if python is None:
             return
-        entry.version = _probe(python, entry.launch.script).version
+        entry.version = _probe(python).version
         if entry.version is None:
             entry.add(
                 CHANGE, "not-installed", f"{python} has no kong-pdk: {python} -m pip install "
@@ -251,17 +258,15 @@ class Examiner:
         state: dict[str, list[str]] = {}
         for target, folder in self._targets(entry):
             key = target, style
-            if key in self._names:  # told with another entry
-                entry.plugins.append(self._names[key])
-                continue
-            name = self._check_plugin(entry, target, style, state if folder else {})
-            self._names[key] = name
-            entry.plugins.append(name)
-            if folder and target.kind == PACKAGE:
-                entry.add(
-                    LOOK, "package-loaded", f"{name} is a package, which was passed over: here it "
-                    f"is a plugin", target.place,
-                )  # fmt: skip
+            is_new = key not in self._names  # else it was told with another entry
+            if is_new:
+                self._names[key] = self._check_plugin(entry, target, style, state, folder)
+            loaded = self._names[key]
+            if loaded is not None:
+                entry.loaded.append(loaded)
+            elif folder and target.kind == PACKAGE:
+                continue  # it was none before
+            entry.plugins.append(loaded or _name_of(target))
         for path, names in state.items():
             if len(names) > 1:
                 entry.add(
@@ -299,19 +304,27 @@ class Examiner:
                 entry.add(CHANGE, "not-loaded", str(exc))
 
     def _check_plugin(
-        self, entry: Entry, target: Target, style: Style, state: dict[str, list[str]]
-    ) -> str:
-        """Look at one plugin; returns its name."""
+        self, entry: Entry, target: Target, style: Style, state: dict[str, list[str]], folder: bool
+    ) -> Optional[str]:
+        """Look at one plugin; returns its name, None if it cannot be loaded."""
         options = Options(
             self.python, kong=self.kong, lua_style=style.lua_style, run=False, load=self.run
         )
         report = check(target, options)
+        is_package = folder and target.kind == PACKAGE
+        if is_package and self.run and report.info is None:
+            text = "this package was passed over, and is no plugin here either"
+            entry.add(NOTE, "not-loaded", f"{text}: {report.findings[0].text}", target.place)
+            return None
+        if is_package:
+            text = "this package was passed over, and is a plugin here"
+            entry.add(LOOK, "package-loaded", text, target.place)
         for one in report.findings:
             level = CHANGE if one.level == ERROR else LOOK
-            entry.findings.append(
-                Finding(level, one.code, one.text, one.path, one.line, one.column)
-            )
-        name = report.info.name if report.info is not None else _name_of(target)
+            entry.findings.append(replace(one, level=level))
+        name = report.info.name if report.info is not None else None
+        if not self.run:
+            name = _name_of(target)
         source = source_of(target)
         if source is None:
             return name
@@ -322,8 +335,8 @@ class Examiner:
                 entry.add(CHANGE, "not-loaded", str(exc), source.path)
             return name
         entry.findings += found.findings
-        for path in found.state:
-            state.setdefault(path, []).append(name)
+        for path in found.state if folder else ():
+            state.setdefault(path, []).append(name or _name_of(target))
         return name
 
     def _check_query(self, entry: Entry, launch: Optional[Launch]) -> None:
@@ -342,7 +355,7 @@ class Examiner:
                     f"{', '.join(entry.plugins)}",
                 )  # fmt: skip
         else:
-            entry.registers = entry.plugins[: 1 if self.kong.first_plugin_only else None]
+            entry.registers = entry.loaded[: 1 if self.kong.first_plugin_only else None]
 
 
 def _name_of(target: Target) -> str:
@@ -372,9 +385,9 @@ def _started_name(script: str) -> str:
     return ""
 
 
-@lru_cache(maxsize=None)
-def _probe(python: str, script: str) -> Installed:
-    """Ask a Python what it has. The script is for errors only."""
+@lru_cache(maxsize=64)
+def _probe(python: str) -> Installed:
+    """Ask a Python what it has."""
     try:
         done = subprocess.run(
             [python, "-c", _PROBE], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -384,6 +397,3 @@ def _probe(python: str, script: str) -> Installed:
         return Installed(version, gevent)
     except (OSError, ValueError, subprocess.SubprocessError):
         return Installed(None, False)
-
-
-__all__ = ["DIRECTORY", "Entry", "Examiner"]

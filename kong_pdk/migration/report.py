@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..checking.findings import Finding
@@ -16,7 +16,8 @@ from ..kongconf.releases import Release
 from ..kongconf.serving import Python
 from ..kongconf.settings import Server, settings
 from .differences import ALWAYS
-from .entries import DIRECTORY, Entry, Examiner
+from .entries import Entry, Examiner
+from .launching import DIRECTORY
 from .source import CHANGE, LOOK, NOTE
 
 
@@ -92,19 +93,19 @@ def examine(
         report.findings.append(Finding(LOOK, "not-seen", text))
     examiner = Examiner(conf, kong, python, run)
     report.entries = [examiner.entry(server) for server in servers]
-    _check_coverage(report)
+    _check_coverage(report, conf)
     _check_wanted(report, conf)
     return report
 
 
-def _check_coverage(report: Report) -> None:
+def _check_coverage(report: Report, conf: Configuration) -> None:
     """Find plugins that no entry makes known, and write down the entries that do."""
     known = {name for entry in report.entries for name in entry.registers}
     for entry in report.entries:
         unknown = [name for name in entry.plugins if name not in known]
         if not unknown or entry.launch.kind != DIRECTORY:
             continue
-        if not report.kong.first_plugin_only or not entry.registers:
+        if not report.kong.first_plugin_only or entry.server.query is None:
             continue
         known.update(unknown)
         entry.add(
@@ -112,24 +113,27 @@ def _check_coverage(report: Report) -> None:
             f"Kong {report.kong} takes the first plugin of a query, so that it does not know "
             f"{', '.join(unknown)}: each needs an entry, with --dump-plugin-info NAME",
         )  # fmt: skip
-        report.lines[entry.server.name] = _lines(entry, report.kong)
+        if entry.starts or entry.server.start is None:
+            report.lines[entry.server.name] = _lines(entry, report.kong, conf.prefix)
 
 
-def _lines(entry: Entry, kong: Release) -> str:
+def _lines(entry: Entry, kong: Release, prefix: str) -> str:
     """The entries for all plugins of a directory server, which take the place of one."""
     launch, values = entry.launch, entry.flags.values
     assert values is not None
     base = tuple(launch.words[: len(launch.words) - len(launch.args)])
-    where = [part for folder in values.directories for part in ("-d", folder)]
+    folders = [os.path.normpath(os.path.join(prefix, folder)) for folder in values.directories]
+    where = [part for folder in folders for part in ("-d", folder)]
     where += [part for plugin in values.plugins for part in ("--plugin", plugin)]
     ask = (*base, *where)
     queries = {name: (*ask, "--dump-plugin-info", name) for name in entry.plugins}
-    dumps = ("--dump-all-plugins", "-dump-all-plugins")
-    start = tuple(word for word in launch.words if word not in dumps)
-    # The start command says already where the prefix is.
     socket = os.path.normpath(entry.server.socket.value)
-    server = Server(queries, (*ask, dumps[0]), start, socket)
-    return formats.conf(settings([server], kong, DEFAULT_PREFIX))
+    server = Server(queries, (*ask, "--dump-all-plugins"), tuple(launch.words), socket)
+    # The start command says already where the prefix is.
+    made = settings([server], kong, DEFAULT_PREFIX)
+    if not entry.starts:
+        made.entries = [replace(each, start=None) for each in made.entries]
+    return formats.conf(made)
 
 
 def _check_wanted(report: Report, conf: Configuration) -> None:

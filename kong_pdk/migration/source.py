@@ -141,14 +141,13 @@ class _Reader:
                 yield from self._imported(node)
             elif isinstance(node, _FUNCTIONS):
                 yield from self._errors_used(node)
-            elif isinstance(node, ast.Call) and _chain(node.func)[-1:] == ["patch_all"]:
-                if self.style.gevent and _chain(node.func)[:1] in (["monkey"], ["gevent"]):
-                    yield self._found(
-                        LOOK, "monkey-patch",
-                        "-g has patched the standard library before the plugin is imported: take "
-                        "this call out, or make it the same",
-                        node,
-                    )  # fmt: skip
+            elif isinstance(node, ast.Call) and self.style.gevent and _patches(node):
+                yield self._found(
+                    LOOK, "monkey-patch",
+                    "-g has patched the standard library before the plugin is imported: take this "
+                    "call out",
+                    node,
+                )  # fmt: skip
             for name in ("body", "orelse", "finalbody"):
                 block = getattr(node, name, None)
                 if isinstance(block, list):
@@ -223,9 +222,9 @@ class _Reader:
             if len(target.elts) == 2 and isinstance(error, ast.Name) and error.id in loaded:
                 yield self._found(
                     LOOK, "error-used",
-                    f"{error.id} has what Kong says, which is nothing from 3.0 on; a call that Kong "
-                    f"would not take raises CallError here, also in Lua style: catch that, if it "
-                    f"is to be caught",
+                    f"{error.id} has what Kong says, which is nothing from 3.0 on; a call that "
+                    f"Kong would not take raises CallError here, also in Lua style: catch that, "
+                    f"if it is to be caught",
                     node,
                 )  # fmt: skip
 
@@ -237,7 +236,7 @@ class _Reader:
             if not self.style.multiprocessing:
                 text = (
                     f"{name} is changed without a lock that can be seen, and handlers of one "
-                    f"plugin run side by side here: put threading.Lock around it"
+                    f"plugin run side by side: put threading.Lock around it"
                 )
             elif name.startswith("self."):
                 text = (
@@ -302,11 +301,10 @@ def _changed(node: ast.AST) -> Iterator[str]:
         targets = node.targets
     elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
         targets = [node.target]
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr in _CHANGERS:
-            chain = _chain(node.func.value)
-            if chain and chain[0] != "kong":
-                yield ".".join(chain)
+    elif isinstance(node, ast.Call):
+        *chain, method = _chain(node.func) or [""]
+        if method in _CHANGERS and chain and chain[0] != "kong":
+            yield ".".join(chain)
     for target in targets:
         inner = target
         while isinstance(inner, ast.Subscript):
@@ -332,6 +330,11 @@ def _bound(function: _Function) -> set[str]:
         for node in _inside(function)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
     }
+
+
+def _patches(node: ast.Call) -> bool:
+    """Whether a call is ``gevent.monkey.patch_all()``, or as it is after ``from gevent``."""
+    return _chain(node.func) in (["monkey", "patch_all"], ["gevent", "monkey", "patch_all"])
 
 
 def _chain(node: ast.AST) -> list[str]:

@@ -255,8 +255,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.commands",
         (
             "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
-            "kong_pdk.migration", "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
-            "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
+            "kong_pdk.migration", "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config",
+            "kong_pdk.exception", "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
