@@ -95,10 +95,7 @@ def start_dedicated_server(
     Raises:
         SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error.
     """
-    parser = _parser(f"Kong plugin server of the Python plugin {name}.")
-    parser.add_argument(
-        "--dump", "-dump", action="store_true", help="print the plugin as JSON for Kong and exit"
-    )
+    parser = dedicated_parser(name)
     args = parser.parse_args()
     if args.version:
         _print_version(parser, args)
@@ -151,6 +148,20 @@ def start_server(argv: Optional[Sequence[str]] = None) -> NoReturn:
         return load_places(args.directories, args.plugins, args.installed, fresh=args.reload)
 
     _main(args, load, dump, stem=DIRECTORY_SOCKET)
+
+
+def dedicated_parser(name: str, prog: Optional[str] = None) -> argparse.ArgumentParser:
+    """Return the parser of a plugin that starts its own server.
+
+    Args:
+        name: the plugin's.
+        prog: the command's name; None for that of the process.
+    """
+    parser = _parser(f"Kong plugin server of the Python plugin {name}.", prog)
+    parser.add_argument(
+        "--dump", "-dump", action="store_true", help="print the plugin as JSON for Kong and exit"
+    )
+    return parser
 
 
 def directory_parser(prog: Optional[str] = None) -> argparse.ArgumentParser:

@@ -53,6 +53,7 @@ class Options:
         kong: the release that it is for; None: any that is known.
         lua_style: what its PDK calls return; None: what its annotations say.
         run: whether it is run.
+        load: whether it is loaded, as Kong's query does; if not, only its source is looked at.
         server_flags: for the run.
     """
 
@@ -61,6 +62,7 @@ class Options:
     kong: Optional[Release] = None
     lua_style: Optional[bool] = None
     run: bool = True
+    load: bool = True
     server_flags: tuple[str, ...] = ()
 
 
@@ -107,7 +109,7 @@ class Report:
         }
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """Where the class of a plugin is."""
 
     path: str
@@ -166,8 +168,9 @@ def check(target: Target, options: Options) -> Report:
         CommandError: the check cannot be made, whatever the plugin is like.
     """
     report = Report(target.place)
-    source = _source(target)
-    report.info = _load(target, options, report, source)
+    source = source_of(target)
+    if options.load:
+        report.info = _load(target, options, report, source)
     if report.info is not None:
         _check_name(report, options)
         _check_schema(report, options, source)
@@ -185,7 +188,7 @@ def check(target: Target, options: Options) -> Report:
 
 
 def _load(
-    target: Target, options: Options, report: Report, source: Optional[_Source]
+    target: Target, options: Options, report: Report, source: Optional[Source]
 ) -> Optional[PluginInfo]:
     """What Kong's query says of the plugin; None, and a finding, if it says nothing."""
     said: list[str] = []
@@ -247,7 +250,7 @@ def _locate(lines: Sequence[str], folder: str) -> tuple[str, int]:
     return "", 0
 
 
-def _line_of(source: _Source, text: str) -> int:
+def _line_of(source: Source, text: str) -> int:
     """The line that an error of the definition is about."""
     try:
         module = Module(source.path, os.path.dirname(source.path))
@@ -266,7 +269,7 @@ def _line_of(source: _Source, text: str) -> int:
     return find_line(module, source.name)
 
 
-def _source(target: Target) -> Optional[_Source]:
+def source_of(target: Target) -> Optional[Source]:
     """Where the class of a target's plugin is, as far as that can be seen."""
     if target.kind == INSTALLED:
         return _installed_source(target.place)
@@ -279,7 +282,7 @@ def _source(target: Target) -> Optional[_Source]:
             name = _starter(Module(path, os.path.dirname(path))) or name
         except (OSError, SyntaxError, ValueError):
             return None
-    return _Source(os.path.realpath(path), name)
+    return Source(os.path.realpath(path), name)
 
 
 def _starter(module: Module) -> Optional[str]:
@@ -296,7 +299,7 @@ def _starter(module: Module) -> Optional[str]:
     return None
 
 
-def _installed_source(name: str) -> Optional[_Source]:
+def _installed_source(name: str) -> Optional[Source]:
     point = installed(name)
     if point is None:
         return None
@@ -316,7 +319,7 @@ def _installed_source(name: str) -> Optional[_Source]:
         path, place = found.submodule_search_locations, found.origin
     if place is None or not place.endswith(".py"):
         return None
-    return _Source(os.path.realpath(place), attribute.strip() or "Plugin")
+    return Source(os.path.realpath(place), attribute.strip() or "Plugin")
 
 
 # --- what Kong says to it -------------------------------------------------------------------------
@@ -330,7 +333,7 @@ def _check_name(report: Report, options: Options) -> None:
         report.add(ERROR, "name-taken", text, report.place)
 
 
-def _check_schema(report: Report, options: Options, source: Optional[_Source]) -> None:
+def _check_schema(report: Report, options: Options, source: Optional[Source]) -> None:
     assert report.info is not None
     record = config_record(report.info.schema)
     kong = options.kong.version if options.kong is not None else None
@@ -341,14 +344,14 @@ def _check_schema(report: Report, options: Options, source: Optional[_Source]) -
 
 
 def _add_schema_problem(
-    report: Report, level: str, text: str, field: str, source: Optional[_Source]
+    report: Report, level: str, text: str, field: str, source: Optional[Source]
 ) -> None:
     line = _line_of_field(source, field) if source is not None else 0
     path = source.path if source is not None and line else report.place
     report.add(level, "schema", text, path, line)
 
 
-def _line_of_field(source: _Source, path: str) -> int:
+def _line_of_field(source: Source, path: str) -> int:
     """The line of a field in a Schema that is written out, or in the class that it is made of."""
     try:
         module = Module(source.path, os.path.dirname(source.path))
@@ -388,7 +391,7 @@ def _annotated(place: ast.AST, name: str) -> Iterator[ast.AST]:
 # --- its calls, and a run -------------------------------------------------------------------------
 
 
-def _check_calls(report: Report, options: Options, source: _Source) -> Optional[bool]:
+def _check_calls(report: Report, options: Options, source: Source) -> Optional[bool]:
     """Look at the PDK calls; returns whether they are in Lua style, None if nothing tells."""
     phases = report.info.phases if report.info is not None else smoke.ORDER
     kong = options.kong.version if options.kong is not None else None

@@ -19,6 +19,7 @@ COMMANDS = (
     ("check", "check", "look at a plugin as Kong would, and run it once"),
     ("try", "try_", "run a plugin behind a small gateway on this machine"),
     ("conf", "conf", "print the settings that make Kong run plugins"),
+    ("migrate", "migrate", "read Kong's settings and say what changes from the published package"),
     ("dump", "dump", "print what Kong gets to know of plugins"),
     ("completion", "completion", "print a script for a shell's completion"),
     ("status", "status", "show what a running plugin server is doing"),

@@ -218,6 +218,23 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
+    # Flags are read by the server's own parsers.
+    (
+        "kong_pdk.migration.launching",
+        ("kong_pdk.cli", "kong_pdk.gateway.plugin", "kong_pdk.kongconf.serving"),
+    ),
+    (
+        "kong_pdk.migration.source",
+        ("kong_pdk.checking.findings", "kong_pdk.checking.modules", "kong_pdk.pdk.functions"),
+    ),
+    ("kong_pdk.migration.differences", ()),
+    (
+        "kong_pdk.migration",
+        (
+            "kong_pdk.migration", "kong_pdk.checking", "kong_pdk.cli", "kong_pdk.kongconf",
+            "kong_pdk.config", "kong_pdk.exception",
+        ),
+    ),
     # In every project that uses pytest.
     ("kong_pdk.testing.pytest_plugin", ("kong_pdk.testing",)),
     # What the process of a server runs.
@@ -238,8 +255,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.commands",
         (
             "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
-            "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception",
-            "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
+            "kong_pdk.migration", "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config",
+            "kong_pdk.exception", "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (

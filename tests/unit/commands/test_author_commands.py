@@ -297,7 +297,8 @@ def test_an_interrupt_ends_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, module, _ in COMMANDS:
         monkeypatch.setattr(f"kong_pdk.commands.{module}.run", interrupted)
-        needed = {"new": ["x"], "status": [], "completion": ["bash"]}.get(name, ["x.py"])
+        flagless: dict[str, list[str]] = {"status": [], "migrate": []}
+        needed = {**flagless, "new": ["x"], "completion": ["bash"]}.get(name, ["x.py"])
         assert main([name, *needed]) == 130
 
 
