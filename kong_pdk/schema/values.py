@@ -8,7 +8,6 @@ JSON schema, and a reference to a vault stays one.
 from __future__ import annotations
 
 import copy
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -144,6 +143,8 @@ class _Walk:
         if kind == "record" and (required or (required is None and at_top)):
             return {}
         if definition.get("auto") and kind == "string":
+            import uuid  # no server needs it, and on Python 3.9 it brings subprocess
+
             return str(uuid.uuid4()) if definition.get("uuid") else uuid.uuid4().hex
         return None
 
