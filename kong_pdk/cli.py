@@ -5,6 +5,8 @@
     kong-python-pluginserver --plugin NAME  a plugin that is installed
 
 Exit status: 0 at the end or after a dump, 1 for anything that went wrong, 2 for wrong flags.
+
+A few lines over 500: the flags of both, each with its help, stand here in one list.
 """
 
 from __future__ import annotations
@@ -79,6 +81,10 @@ def start_dedicated_server(
     version: Optional[str] = None,
     priority: Optional[int] = 0,
     schema: Optional[Sequence[Any]] = None,
+    *,
+    _version: Optional[str] = None,
+    _priority: Optional[int] = None,
+    _schema: Optional[Sequence[Any]] = None,
 ) -> NoReturn:
     """Be a plugin server for one plugin, with the flags of the command line; never returns.
 
@@ -91,10 +97,14 @@ def start_dedicated_server(
         version: three numbers, ``"1.0.0"``.
         priority: plugins of higher priority run first.
         schema: the fields of its configuration; the ``Schema`` of the class's module if left out.
+        _version, _priority, _schema: what the published package calls the three.
 
     Raises:
         SystemExit: always; the status is 0 after a dump or an orderly end, 1 after an error.
     """
+    version = version if _version is None else _version
+    priority = priority if _priority is None else _priority
+    schema = schema if _schema is None else _schema
     parser = dedicated_parser(name)
     args = parser.parse_args()
     if args.version:

@@ -399,10 +399,6 @@ def _started(module: Module) -> Iterator[Finding]:
             continue
         place = module.path, node.lineno, node.col_offset + 1
         names = [keyword.arg for keyword in node.keywords]
-        for name in names:
-            if name in ("_version", "_priority", "_schema"):
-                text = f"{_STARTER}({name}=...): here it is {name[1:]}, or the argument's position"
-                yield Finding(CHANGE, "renamed-argument", text, *place)
         given = len(node.args) + sum(name in ("schema", "_schema", None) for name in names)
         starred = any(isinstance(each, ast.Starred) for each in node.args)
         has_schema = find_line(module, "Schema") > 0

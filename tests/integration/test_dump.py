@@ -277,6 +277,9 @@ def test_what_is_no_name(tmp_path: Path, name: Any, flags: list[str]) -> None:
          info("good", fields=[{"other": {"type": "number"}}])),
         ('"other-name", Plugin, "0.0.1", -7', info("other-name", Version="0.0.1", Priority=-7)),
         ('name="good", plugin=Plugin, version=version, priority=5, schema=Schema', info("good")),
+        # The published package's names.
+        ('"good", Plugin, _version="3.0.0", _priority=0, _schema=[]',
+         info("good", Version="3.0.0", Priority=0, fields=[])),
     ],
 )  # fmt: skip
 def test_an_embedded_dump(
