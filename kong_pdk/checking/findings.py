@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import Any
 
 ERROR, WARNING = "error", "warning"
 
@@ -57,9 +57,3 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     """Findings without those that are there twice, by place; the order of a place is kept."""
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda one: (one.path, one.line, one.column))
-
-
-def worst(findings: Iterable[Finding]) -> Optional[str]:
-    """The gravest level among findings, None if there are none."""
-    levels = {one.level for one in findings}
-    return ERROR if ERROR in levels else WARNING if WARNING in levels else None

@@ -13,8 +13,10 @@ from ..checking.plugin import Options, Report, check, expand
 from ..checking.smoke import ORDER, shown_calls
 from ..exception import ConfigError
 from ..kongconf import serving
-from ..kongconf.releases import Release, release
+from ..kongconf.releases import release
 from .objects import json_object
+from .releases import kong_release
+from .terminal import clean, counted
 
 EPILOG = """\
 Loads each plugin in a process of its own, as Kong's query does; holds its name, version, priority,
@@ -46,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the configuration for the run; @FILE reads it from a file",
     )
     parser.add_argument(
-        "--kong-version", metavar="VERSION", type=_release,
+        "--kong-version", metavar="VERSION", type=kong_release,
         help=f"the release of Kong that it is for, 2.8 to {release()} or later (default: any)",
     )  # fmt: skip
     style = parser.add_mutually_exclusive_group()
@@ -128,7 +130,7 @@ def _expanded(spec: str, reports: list[Report]) -> Iterator[serving.Target]:
 
 def _show(report: Report) -> None:
     for line in describe(report):
-        print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+        print(clean(line, keep=""))
 
 
 def describe(report: Report) -> Iterator[str]:
@@ -164,16 +166,5 @@ def describe(report: Report) -> Iterator[str]:
 
 
 def _summary(plugins: int, counts: dict[str, int]) -> str:
-    words = [_count(plugins, "plugin"), *(_count(n, level) for level, n in counts.items())]
+    words = [counted(plugins, "plugin"), *(counted(n, level) for level, n in counts.items())]
     return f"{words[0]}: {words[1]}, {words[2]}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _release(text: str) -> Release:
-    try:
-        return release(text)
-    except ConfigError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc

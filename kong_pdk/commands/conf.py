@@ -16,6 +16,7 @@ from ..kongconf import formats, serving
 from ..kongconf.releases import Release, release
 from ..kongconf.serving import EMBEDDED, FOLDER, INSTALLED, CommandError, Python, Target
 from ..kongconf.settings import Server, settings
+from .releases import kong_release
 
 EPILOG = """\
 Prints settings for Kong; standard output has nothing else. Each plugin is asked for its name by the
@@ -41,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a file, a folder that is a package or holds plugins, or the name of an installed one",
     )  # fmt: skip
     parser.add_argument(
-        "--kong-version", metavar="VERSION", type=_release, default=release(),
+        "--kong-version", metavar="VERSION", type=kong_release, default=release(),
         help="Kong's release, 2.8 to %(default)s or later (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -178,10 +179,3 @@ def _check_flags(base: Sequence[str], flags: Sequence[str]) -> None:
     if done.returncode == 2:
         problem = done.stderr.strip().splitlines()[-1:] or ["wrong flags"]
         raise CommandError(f"--server-args: {problem[0].rpartition('error: ')[2]}")
-
-
-def _release(text: str) -> Release:
-    try:
-        return release(text)
-    except ConfigError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc

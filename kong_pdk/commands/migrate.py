@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from ..exception import ConfigError
 from ..kongconf import reading, serving
 from ..kongconf.reading import Configuration
-from ..kongconf.releases import Release, release
+from ..kongconf.releases import release
 from ..migration.differences import ALWAYS, PAGE
 from ..migration.entries import Entry
 from ..migration.launching import DIRECTORY
 from ..migration.report import Report, examine
 from ..migration.source import CHANGE, LOOK
+from .releases import kong_release
+from .terminal import clean, counted
 
 EPILOG = """\
 Reads Kong's settings as Kong does: its file, the environment (KONG_...) above it, and what that
@@ -53,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "from its lines NAME=VALUE",
     )  # fmt: skip
     parser.add_argument(
-        "--kong-version", metavar="VERSION", type=_release, default=release(),
+        "--kong-version", metavar="VERSION", type=kong_release, default=release(),
         help="Kong's release, 2.8 to %(default)s or later (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -85,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report.as_dict(), indent=2))
     else:
         for line in describe(report):
-            print("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
+            print(clean(line, keep=""))
     return 1 if report.count(CHANGE) else 0
 
 
@@ -134,7 +136,7 @@ def describe(report: Report) -> Iterator[str]:
     changes, looks = report.count(CHANGE), report.count(LOOK)
     servers = sum(entry.is_python for entry in report.entries)
     yield (
-        f"{_count(servers, 'Python plugin server')}: {changes} to change, {looks} to look at"
+        f"{counted(servers, 'Python plugin server')}: {changes} to change, {looks} to look at"
         f"{'' if changes else '; it can go over as it is'}"
     )
 
@@ -155,14 +157,3 @@ def _describe_entry(entry: Entry) -> Iterator[str]:
     yield f"  socket: {entry.server.socket.value}{where}{started}"
     for finding in entry.findings:
         yield f"  {finding}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _release(text: str) -> Release:
-    try:
-        return release(text)
-    except ConfigError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from exc

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Optional, cast
 import msgpack
 
 from ..config import DEFAULT_PREFIX
+from .terminal import clean
 
 EPILOG = """\
 Asks the server on its own socket, which takes the permissions that Kong has: run it as the server's
@@ -248,7 +249,7 @@ def _show(answers: Sequence[Answer], as_json: bool, several: bool) -> None:
         if number:
             print()
         for line in describe(one.path, one.status):
-            print(_printable(line))
+            print(clean(line, keep=""))
 
 
 def describe(path: str, status: dict[str, Any]) -> Iterator[str]:
@@ -318,13 +319,8 @@ def _time(seconds: float) -> str:
     return " ".join(shown[:2])
 
 
-def _printable(text: str) -> str:
-    """A line that does nothing to a terminal, whatever a socket's name or a plugin says."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def _complain(text: str) -> None:
-    print(f"kong-pdk status: {_printable(text)}", file=sys.stderr)
+    print(f"kong-pdk status: {clean(text, keep='')}", file=sys.stderr)
 
 
 def _seconds(text: str) -> float:

@@ -38,12 +38,21 @@ def wants_colour(stream: TextIO, choice: str = "auto") -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def clean(text: str) -> str:
+def clean(text: str, keep: str = "\t") -> str:
     """Return a text whose control characters are written out; a client can send any.
 
     Bytes that are not UTF-8 are written out too.
+
+    Args:
+        text: the text.
+        keep: the characters that stay as they are.
     """
-    return "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words, ``1 plugin`` or ``2 plugins``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 class Screen:

@@ -117,15 +117,6 @@ class Plugin:
     configure: Callable[[Any], Any] = copy.deepcopy
     entity_checks: list[dict[str, Any]] = field(default_factory=list)
 
-    def make(self, config: Any) -> Any:
-        """Make the author's object for a configuration, which stays as it is.
-
-        Raises:
-            SettingsError: the configuration does not fit the class that the author asks for.
-            Exception: whatever the author's ``__init__`` raises.
-        """
-        return self.factory(self.configure(config))
-
     @property
     def origin(self) -> str:
         """Where it comes from, for people."""
