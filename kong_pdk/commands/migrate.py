@@ -135,10 +135,14 @@ def describe(report: Report) -> Iterator[str]:
     yield ""
     changes, looks = report.count(CHANGE), report.count(LOOK)
     servers = sum(entry.is_python for entry in report.entries)
-    yield (
-        f"{counted(servers, 'Python plugin server')}: {changes} to change, {looks} to look at"
-        f"{'' if changes else '; it can go over as it is'}"
-    )
+    verdict = ""
+    if not servers:
+        verdict = "; none of them was found to be in Python"
+    elif not changes:
+        verdict = "; it can go over as it is"
+    entries = counted(len(report.entries), "plugin server") if not servers else ""
+    said = entries or counted(servers, "Python plugin server")
+    yield f"{said}: {changes} to change, {looks} to look at{verdict}"
 
 
 def _describe_entry(entry: Entry) -> Iterator[str]:

@@ -171,6 +171,8 @@ def _without_comment(value: str, kong: Release) -> str:
 def read_variables(path: str) -> dict[str, str]:
     """Read an environment from a file with lines ``NAME=VALUE``, such as ``env`` prints.
 
+    Quotes around a value, as in a shell's ``export`` or in a .env of Compose, are no part of it.
+
     Raises:
         ConfigError: it cannot be read, or has no such line.
     """
@@ -181,10 +183,11 @@ def read_variables(path: str) -> dict[str, str]:
         raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
     found = {}
     for line in lines:
-        line = re.sub(r"^\s*export\s+", "", line)
+        line = re.sub(r"^\s*(export|declare -x)\s+", "", line)
         if _VARIABLE.match(line):
             name, _, value = line.partition("=")
-            found[name] = value
+            quoted = re.fullmatch(r"""(["'])(.*)\1\s*""", value)
+            found[name] = quoted[2] if quoted is not None else value
     if not found:
         raise ConfigError(f"{path} has no line NAME=VALUE, such as env prints")
     return found

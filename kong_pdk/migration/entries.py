@@ -144,6 +144,12 @@ class Examiner:
                     CHANGE, "not-read",
                     f"{entry.launch.reason}: run this where Kong runs, or correct the path",
                 )  # fmt: skip
+            elif not entry.launch.foreign:
+                entry.add(
+                    LOOK, "not-seen", "what runs here is not looked into; if it is a server in "
+                    "Python, run this with a copy of the settings that has the server's own "
+                    "command in this place",
+                )  # fmt: skip
             return entry
         self._check_commands(entry, commands)
         values = entry.flags.values

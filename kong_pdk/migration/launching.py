@@ -20,8 +20,24 @@ DIRECTORY, DEDICATED, OTHER = "directory", "dedicated", "other"
 
 _PYTHON = re.compile(r"(python|pypy)[0-9.]*t?")
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
-#: Options of Python, and of env, that are followed by a value.
-_WITH_VALUE = {"python": ("-X", "-W"), "env": ("-u", "-C", "--unset", "--chdir")}
+#: Options of Python that are followed by a value.
+_PYTHON_VALUES = ("-X", "-W")
+#: Programs that run the command behind their options, with those that are followed by a value.
+_WRAPPERS: dict[str, tuple[str, ...]] = {
+    "env": ("-u", "-C", "--unset", "--chdir"),
+    "exec": ("-a",),
+    "nice": ("-n",),
+    "nohup": (),
+    "setsid": (),
+    "stdbuf": ("-i", "-o", "-e"),
+    "sudo": ("-u", "-g"),
+    "timeout": ("-s", "-k"),
+    "tini": (),
+    "dumb-init": (),
+}
+_SHELLS = ("sh", "bash", "dash", "ash")
+#: Other servers of Kong's, which stay as they are.
+_OTHERS = {"go-pluginserver": "Go", "kong-js-pluginserver": "JavaScript"}
 
 
 @dataclass
@@ -36,6 +52,7 @@ class Launch:
         args: the flags of the server.
         reason: of something else: why it is taken for that.
         missing: of something else: the file is not there, so nobody knows what it is.
+        foreign: of something else: it is certain that this is no Python.
     """
 
     kind: str
@@ -45,6 +62,7 @@ class Launch:
     args: list[str] = field(default_factory=list)
     reason: str = ""
     missing: bool = False
+    foreign: bool = False
 
 
 @dataclass
@@ -68,15 +86,19 @@ def read_command(text: str, folder: str = "/") -> Launch:
         folder: where it is run.
     """
     try:
-        words, folder = _simple_command(text, folder)
+        words, folder = _unwrapped(*_simple_command(text, folder))
     except ValueError as exc:
         return Launch(OTHER, reason=f"a shell could not read it: {exc}")
-    words = _unwrapped(words)
     if not words:
         return Launch(OTHER, reason="there is nothing in it")
     program = os.path.basename(words[0])
+    if program in _OTHERS:
+        reason = f"it is Kong's server for {_OTHERS[program]}, which stays as it is"
+        return Launch(OTHER, words, reason=reason, foreign=True)
     if _PYTHON.fullmatch(program):
         return _of_python(words, folder)
+    if program in _SHELLS and len(words) > 1:
+        return _of_script(words, _place(words[1], folder), words[2:], None)
     script = _place(words[0], folder)
     if program == SERVER_SCRIPT:
         return Launch(DIRECTORY, words, _interpreter(script), script, words[1:])
@@ -89,6 +111,7 @@ def _simple_command(text: str, folder: str) -> tuple[list[str], str]:
     lexer.commenters = ""
     lexer.whitespace_split = True
     words: list[str] = []
+    programs = ""  # of a virtual environment that was activated before
     tokens = list(lexer)
     while tokens:
         token = tokens.pop(0)
@@ -99,34 +122,53 @@ def _simple_command(text: str, folder: str) -> tuple[list[str], str]:
         elif token and set(token) <= set("&;"):
             if words[:1] == ["cd"] and len(words) == 2:
                 folder = os.path.join(folder, words[1])
+            elif words[:1] in (["."], ["source"]) and words[1:2]:
+                programs = os.path.dirname(os.path.join(folder, words[1]))
             if tokens:
                 words = []
         elif token and set(token) <= set("|"):
             break  # what comes first prints, and what comes next reads it
         else:
             words.append(token)
+    if words and programs and os.access(os.path.join(programs, words[0]), os.X_OK):
+        words[0] = os.path.join(programs, words[0])
     return words, folder
 
 
-def _unwrapped(words: list[str]) -> list[str]:
-    """A command without exec, env, and variables before it."""
+def _unwrapped(words: list[str], folder: str) -> tuple[list[str], str]:
+    """A command without what is around it: env, exec, nice, a shell with -c, variables."""
     words = list(words)
     while words:
-        if os.path.basename(words[0]) == "env":
+        program = os.path.basename(words[0])
+        if program in _WRAPPERS:
             words.pop(0)
             while words and words[0].startswith("-"):
-                del words[: 2 if words[0] in _WITH_VALUE["env"] else 1]
-        elif words[0] == "exec" or _ASSIGNMENT.fullmatch(words[0]):
+                del words[: 2 if words[0] in _WRAPPERS[program] else 1]
+            if program == "timeout":
+                del words[:1]
+        elif _ASSIGNMENT.fullmatch(words[0]):
             words.pop(0)
+        elif program in _SHELLS and _script_of(words):
+            words, folder = _simple_command(_script_of(words), folder)
         else:
             break
-    return words
+    return words, folder
+
+
+def _script_of(words: list[str]) -> str:
+    """What a shell is given with -c, or -lc; "" if it is given a file."""
+    rest = words[1:]
+    while len(rest) > 1 and rest[0].startswith(("-", "+")):
+        if not rest[0].startswith("--") and "c" in rest[0]:
+            return rest[1]
+        del rest[: 2 if rest[0][1:] == "o" else 1]
+    return ""
 
 
 def _of_python(words: list[str], folder: str) -> Launch:
     python, rest = _found(words[0], folder), words[1:]
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c", "-"):
-        del rest[: 2 if rest[0] in _WITH_VALUE["python"] else 1]
+        del rest[: 2 if rest[0] in _PYTHON_VALUES else 1]
     if rest[:1] == ["-m"] and len(rest) > 1:
         if rest[1] in ("kong_pdk", "kong_pdk.cli"):
             return Launch(DIRECTORY, words, python, "", rest[2:])
@@ -145,9 +187,12 @@ def _of_script(words: list[str], script: str, args: list[str], python: Optional[
             source = file.read(4_000_000)
     except OSError as exc:
         text = f"cannot read {script}: {exc.strerror}"
+        if len(words) == 1 and " " in words[0]:
+            text += "; the quotes make one word of the whole command, so take them out"
         return Launch(OTHER, words, python, script, args, text, missing=True)
     if b"\0" in source:
-        return Launch(OTHER, words, python, script, args, "it is a program, and no Python script")
+        reason = "it is a program, and no Python script"
+        return Launch(OTHER, words, python, script, args, reason, foreign=True)
     try:
         if calls_starter(source, script):
             return Launch(DEDICATED, words, python, script, args)
@@ -182,7 +227,7 @@ def _interpreter(script: str) -> Optional[str]:
         return None
     if not first.startswith(b"#!"):
         return None
-    words = _unwrapped(first[2:].decode("utf-8", "replace").split())
+    words, _ = _unwrapped(first[2:].decode("utf-8", "replace").split(), "/")
     if words and _PYTHON.fullmatch(os.path.basename(words[0])):
         return _found(words[0], "/")
     return None

@@ -20,6 +20,9 @@ from .entries import Entry, Examiner
 from .launching import DIRECTORY
 from .source import CHANGE, LOOK, NOTE
 
+#: How many lines that Kong passes over are named beside an error.
+_NOTES = 5
+
 
 @dataclass
 class Report:
@@ -84,10 +87,13 @@ def examine(
     servers = plugin_servers(conf, kong, programs)
     if not servers:
         where = " and ".join(sources) or "it"
-        raise ConfigError(
+        text = (
             f"there is no pluginserver_names in {where}: name the file that Kong is started with "
             f"(--kong-conf FILE), or the environment (--env FILE)"
         )
+        if conf.get("go_pluginserver_exe") is not None:
+            text += "; go_pluginserver_exe is for plugins in Go only, which are none of ours"
+        raise ConfigError("\n".join([text, *conf.notes[:_NOTES]]))
     report = Report(kong, sources)
     for text in [*conf.notes, *unread_keys(conf, servers)]:
         report.findings.append(Finding(LOOK, "not-seen", text))

@@ -140,11 +140,16 @@ def test_the_environment_alone_and_above_the_file(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("prefix = /p\n")
+    (tmp_path / "go").write_text("go_pluginserver_exe = /usr/local/bin/go-pluginserver\n")
+    (tmp_path / "included").write_text("include /etc/kong/more.conf\n")
     for args, said in (
         (["--kong-conf", "none"], "cannot read none: No such file"),
         (["--kong-conf", "empty"], "there is no pluginserver_names in empty"),
         (["--env", "none"], "cannot read none"),
         (["--kong-conf", "empty", "--python", "no/python"], "no such program"),
+        (["--kong-conf", "go"], "go_pluginserver_exe is for plugins in Go only"),
+        (["--kong-conf", "included"], "included:1: Kong does not see this line"),
+        (["--kong-conf", "."], "cannot read .: Is a directory"),
     ):
         done = run_command(COMMAND, "migrate", *args, cwd=tmp_path)
         assert done.returncode == 2 and done.stdout == ""
@@ -155,9 +160,38 @@ def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_plugin_servers_in_other_languages_are_left_alone(tmp_path: Path) -> None:
     path = settings(
-        tmp_path, pluginserver_names="go", pluginserver_go_start_cmd="/bin/sh -c true",
-        pluginserver_go_query_cmd="/bin/sh -dump",
+        tmp_path, pluginserver_names="go,js",
+        pluginserver_go_start_cmd="/no/such/go-pluginserver -plugins-directory /go",
+        pluginserver_go_query_cmd="/bin/ls -dump",
+        pluginserver_js_start_cmd="/no/such/kong-js-pluginserver -d /js",
+        pluginserver_js_query_cmd="/no/such/kong-js-pluginserver -d /js --dump-all-plugins",
     )  # fmt: skip
     status, report = migrate(tmp_path, "--kong-conf", path)
-    assert (status, report["entries"][0]["kind"]) == (0, "other")
-    assert "program" in report["entries"][0]["reason"]
+    go, js = report["entries"]
+    assert (status, go["kind"], js["kind"], go["findings"], js["findings"]) == (
+        0, "other", "other", [], [],
+    )  # fmt: skip
+    assert "server for Go" in go["reason"] and "server for JavaScript" in js["reason"]
+    done = run_command(COMMAND, "migrate", "--kong-conf", path, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1].startswith("2 plugin servers: 0 to change, ")
+    assert done.stdout.endswith("; none of them was found to be in Python\n")
+
+
+def test_what_is_not_looked_into_is_said(tmp_path: Path) -> None:
+    (tmp_path / "start").write_text(f"#!/bin/sh\nexec {SERVER} -d {tmp_path}/plugins\n")
+    path = settings(
+        tmp_path, pluginserver_names="python",
+        pluginserver_python_start_cmd=f"sh {tmp_path}/start",
+        pluginserver_python_query_cmd=f"sh {tmp_path}/start --dump-all-plugins",
+    )  # fmt: skip
+    status, report = migrate(tmp_path, "--kong-conf", path)
+    assert (status, codes(report, "python", "look")) == (0, ["not-seen"])
+    assert "starts a Python server" in report["entries"][0]["reason"]
+    # In quotes for a shell it is read.
+    path = settings(
+        tmp_path, pluginserver_names="python",
+        pluginserver_python_start_cmd=f"sh -c '{SERVER} -p {tmp_path} -d {tmp_path}/plugins'",
+    )  # fmt: skip
+    status, report = migrate(tmp_path, "--kong-conf", path)
+    assert (status, codes(report, "python", "look")) == (0, [])
+    assert report["entries"][0]["plugins"] == ["one"]

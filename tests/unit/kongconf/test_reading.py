@@ -124,4 +124,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_variables(str(tmp_path / "env"))
     (tmp_path / "env").write_text("export KONG_PREFIX=/p\nA=b=c\n")
     assert read_variables(str(tmp_path / "env")) == {"KONG_PREFIX": "/p", "A": "b=c"}
+    (tmp_path / "env").write_text('declare -x A="b c"\nexport B=\'d\'\nC="e" f\nD=""\n')
+    assert read_variables(str(tmp_path / "env")) == {"A": "b c", "B": "d", "C": '"e" f', "D": ""}
     assert Configuration().prefix == "/usr/local/kong"

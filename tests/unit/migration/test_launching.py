@@ -23,7 +23,8 @@ def script(tmp_path: Path) -> Path:
     "before",
     [
         "", "exec ", "env A=b ", "exec env -u X A=b ", "A='b c' ", "cd /tmp && ",
-        f"{sys.executable} -u -X dev ",
+        f"{sys.executable} -u -X dev ", "nice -n 5 ", "sudo -u kong nohup ", "timeout -k 1 30 ",
+        "stdbuf -oL ", "tini -- ",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("after", ["", " 2>/dev/null", " 2>&1", " | cat"])
@@ -45,6 +46,32 @@ def test_relative_paths_begin_where_the_command_is_run(script: Path) -> None:
     assert read_command(f"cd {script.parent}; ./own.py").script == str(script)
 
 
+@pytest.mark.parametrize("shell", ["bash -c", "/bin/sh -ec", "nice bash -l -o pipefail -c"])
+def test_what_a_shell_is_given_is_read(script: Path, shell: str) -> None:
+    inner = f"cd {script.parent} && exec python3 own.py --dump"
+    launch = read_command(f'{shell} "{inner}" 2>/dev/null')
+    assert (launch.kind, launch.script, launch.args) == (DEDICATED, str(script), ["--dump"])
+
+
+@pytest.mark.parametrize("activate", [".", "source"])
+def test_python_is_that_of_the_environment_that_is_activated(script: Path, activate: str) -> None:
+    programs = script.parent / "bin"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys.executable)
+    launch = read_command(f"bash -c '{activate} {programs}/activate && python3 {script} -v'")
+    assert (launch.kind, launch.python) == (DEDICATED, str(programs / "python3"))
+
+
+def test_servers_of_other_languages_are_known_without_being_there() -> None:
+    for command in (
+        "/no/such/go-pluginserver -dump-all-plugins -plugins-directory /go",
+        "/no/such/kong-js-pluginserver -v --plugins-directory /js",
+        "/bin/ls -l",
+    ):
+        launch = read_command(command)
+        assert launch.foreign and not launch.missing, command
+
+
 def test_everything_else_is_something_else(tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text("print()\n")
     (tmp_path / "wrapper").write_text('#!/bin/sh\nexec kong-python-pluginserver -d "$1"\n')
@@ -54,7 +81,9 @@ def test_everything_else_is_something_else(tmp_path: Path) -> None:
         (f"{sys.executable} -m other", "module other"),
         (str(tmp_path / "plain.py"), "does not call start_dedicated_server"),
         (str(tmp_path / "wrapper"), "put that command into kong.conf"),
-        ("/bin/ls -l", "is a program"),
+        (f"bash {tmp_path}/wrapper -d /p", "put that command into kong.conf"),
+        ('"/usr/bin/python3 /p/own.py"', "the quotes make one word"),
+        ("bash", "is a program"),
         ("'open", "could not read"),
         ("", "nothing"),
     ):
