@@ -47,6 +47,7 @@ def resources() -> list[dict[str, Any]]:
             **{key: scaling[key] for key in ("minReplicas", "maxReplicas", "metrics")},
         },
     })  # fmt: skip
+    found += load("helm/values.yaml")["extraObjects"]
     found.append({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "helm"},
                   "spec": PODS["helm"]().spec})  # fmt: skip
     return found
@@ -72,8 +73,8 @@ def test_kubernetes_takes_the_resources(version: str) -> None:
         kubernetes_validate.validate(resource, version, strict=True)
         checked.append(resource["kind"])
     assert sorted(checked) == [
-        "Deployment", "HorizontalPodAutoscaler", "HorizontalPodAutoscaler", "Namespace", "Pod",
-        "PodDisruptionBudget", "Service",
+        "Deployment", "HorizontalPodAutoscaler", "HorizontalPodAutoscaler", "Namespace",
+        "NetworkPolicy", "NetworkPolicy", "Pod", "PodDisruptionBudget", "Service",
     ]  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_only_the_groups_members_reach_the_sockets(pod: Any) -> None:
     group = pod.spec["securityContext"]["fsGroup"]
     assert f"--socket-group={group}" in arguments and "--socket-mode=660" in arguments
     user, of_image = pod.container("plugins")["securityContext"], "10001:2000"
-    assert dict(read_dockerfile("Dockerfile.sidecar"))["USER"] == of_image
+    assert dict(read_dockerfile("docker/Dockerfile.sidecar"))["USER"] == of_image
     assert user["runAsUser"] == int(of_image.split(":")[0])
 
 
@@ -199,11 +200,31 @@ def test_selectors_meet_the_pods_labels() -> None:
     budget = load("kubernetes/base/disruption-budget.yaml")
     monitor = load("kubernetes/prometheus/pod-monitor.yaml")
     assert load("kubernetes/base/service.yaml")["spec"]["selector"] == labels
+    policy = load("kubernetes/base/network-policy.yaml")["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
     for resource in (deployment, budget, monitor):
         assert resource["spec"]["selector"]["matchLabels"] == labels
     target = load("kubernetes/base/autoscaler.yaml")["spec"]["scaleTargetRef"]
     assert (target["kind"], target["name"]) == ("Deployment", deployment["metadata"]["name"])
     assert "replicas" not in deployment["spec"]  # they are the autoscaler's
+
+
+@pytest.mark.parametrize("recipe", PODS)
+def test_who_may_connect_to_which_port(recipe: str) -> None:
+    pod = PODS[recipe]()
+    policy = load("kubernetes/base/network-policy.yaml")["spec"]
+    if recipe == "helm":
+        (made,) = load("helm/values.yaml")["extraObjects"]
+        assert made["spec"]["ingress"] == policy["ingress"]
+        labels = made["spec"]["podSelector"]["matchLabels"]
+        spread = load("helm/values.yaml")["topologySpreadConstraints"][0]["labelSelector"]
+        assert labels == spread["matchLabels"]
+    both = (pod.kong, pod.container("plugins"))
+    ports = {one["name"]: one["containerPort"] for each in both for one in each["ports"]}
+    everybody, some = policy["ingress"]
+    assert "from" not in everybody and some["from"]
+    opened = [{port["port"] for port in one["ports"]} for one in (everybody, some)]
+    assert opened == [{ports["proxy"], ports["proxy-tls"]}, {ports["metrics"], ports["status"]}]
 
 
 def test_the_service_leads_to_ports_of_kongs() -> None:
@@ -241,4 +262,4 @@ def test_the_chart_knows_our_values() -> None:
 def test_what_the_chart_sets_itself_is_left_to_it() -> None:
     env = load("helm/values.yaml")["env"]
     assert not [key for key in env if key.endswith("_listen") or key == "prefix"]
-    assert env["plugins"] == image_environment("Dockerfile.ubuntu")["KONG_PLUGINS"]
+    assert env["plugins"] == image_environment("docker/Dockerfile.ubuntu")["KONG_PLUGINS"]

@@ -59,7 +59,7 @@ def query_of(where: str) -> str:
 
 
 def sidecar() -> Recipe:
-    instructions = dict(read_dockerfile("Dockerfile.sidecar"))
+    instructions = dict(read_dockerfile("docker/Dockerfile.sidecar"))
     check = instructions["HEALTHCHECK"]
     start = [*map_json(instructions, "ENTRYPOINT"), *map_json(instructions, "CMD")]
     pod = PODS["kubernetes"]()
@@ -80,7 +80,7 @@ def compose() -> Recipe:
 def in_pod() -> Recipe:
     pod = PODS["kubernetes"]()
     server = pod.container("plugins")
-    entry = map_json(dict(read_dockerfile("Dockerfile.sidecar")), "ENTRYPOINT")
+    entry = map_json(dict(read_dockerfile("docker/Dockerfile.sidecar")), "ENTRYPOINT")
     return Recipe(
         container_command(server, entry),
         server["livenessProbe"]["exec"]["command"],

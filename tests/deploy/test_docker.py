@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from recipes import DEPLOY, ROOT, image_environment, load, read_dockerfile, tool
+from recipes import (
+    DEPLOY,
+    DOCKERFILES,
+    PLUGINS,
+    ROOT,
+    image_environment,
+    load,
+    read_dockerfile,
+    tool,
+)
+
+import kong_pdk
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     tomllib = pytest.importorskip("tomli")
 
-NAMES = sorted(path.name for path in (DEPLOY / "docker").glob("Dockerfile.*"))
+#: Those that build this checkout, and those that take a release.
+NAMES = [name for name in DOCKERFILES if name.startswith("docker/")]
+OWN = [name for name in DOCKERFILES if name.startswith("plugin-repository/")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DOCKERFILES)
 def test_hadolint_finds_nothing(name: str) -> None:
     hadolint = tool("hadolint", "pip install -r tests/deploy/requirements.txt")
-    path = DEPLOY / "docker" / name
+    path = DEPLOY / name
     done = subprocess.run(
         [hadolint, "--no-color", "--failure-threshold", "info", str(path)],
         capture_output=True, text=True, timeout=60,
@@ -40,11 +55,11 @@ def stages(name: str) -> list[list[tuple[str, str]]]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", DOCKERFILES)
 def test_no_compiler_and_no_root_in_what_runs(name: str) -> None:
     builder, final = stages(name)
     assert builder[0][1].split()[0] == final[0][1], "the same Python builds and runs"
-    assert "gcc" in str(builder)
+    assert ("gcc" in str(builder)) is (name in NAMES)
     assert not re.search(r"gcc|-dev|\bpip\b", str(final))
     users = [text for kind, text in final if kind == "USER"]
     assert users[-1] in ("kong", "10001:2000")
@@ -53,12 +68,43 @@ def test_no_compiler_and_no_root_in_what_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_copied_is_there(name: str) -> None:
-    defaults = dict(text.split("=", 1) for kind, text in read_dockerfile(name) if kind == "ARG")
+    arguments = [text for kind, text in read_dockerfile(name) if kind == "ARG" and "=" in text]
+    defaults = dict(text.split("=", 1) for text in arguments)
     for kind, text in read_dockerfile(name):
         if kind == "COPY" and not text.startswith("--from="):
             for source in text.split()[:-1]:
                 source = re.sub(r"\$\{(\w+)\}", lambda found: defaults[found[1]], source)
                 assert (ROOT / source).exists(), source
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_an_image_says_what_it_is(name: str) -> None:
+    """The base's version, which is that of Ubuntu in Kong's image, would be told otherwise."""
+    _, final = stages(name)
+    (label,) = [text for kind, text in final if kind == "LABEL"]
+    labels = dict(pair.split("=", 1) for pair in shlex.split(label))
+    base = final[0][1].strip("${}")
+    assert labels["org.opencontainers.image.version"] == "${VERSION}"
+    assert labels["org.opencontainers.image.revision"] == "${REVISION}"
+    assert labels["org.opencontainers.image.base.name"] == f"${{{base}}}"
+    arguments = [text.split("=")[0] for kind, text in final if kind == "ARG"]
+    assert arguments == ["VERSION", "REVISION", base]  # those before FROM are not known after it
+
+
+def patterns(folder: Path) -> list[str]:
+    lines = (folder / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_what_was_compiled_here_stays_out_of_the_images() -> None:
+    """A module of another Python, or C of an older Cython that is newer than the source."""
+    ignored = patterns(ROOT)
+    for kept_out in ("kong_pdk/*.so", "kong_pdk/_speedups.c", "**/__pycache__", ".git", ".venv*"):
+        assert kept_out in ignored
+    for name in NAMES:
+        for kind, text in read_dockerfile(name):
+            if kind == "COPY" and not text.startswith("--from="):
+                assert not {word.split("/")[0] for word in text.split()[:-1]} & set(ignored)
 
 
 def test_they_build_the_same_way() -> None:
@@ -69,7 +115,68 @@ def test_they_build_the_same_way() -> None:
         start = next(i for i, one in enumerate(builder) if one[0] == "WORKDIR")
         builders.append(builder[start:])
     assert builders[0] == builders[1] == builders[2]
-    assert image_environment("Dockerfile.ubuntu") == image_environment("Dockerfile.alpine")
+    assert image_environment("docker/Dockerfile.ubuntu") == image_environment(
+        "docker/Dockerfile.alpine"
+    )
+
+
+# --- for a repository of plugins ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "own, ours", list(zip(OWN, ("docker/Dockerfile.ubuntu", "docker/Dockerfile.sidecar")))
+)
+def test_an_image_of_a_release_runs_as_one_of_this_checkout(own: str, ours: str) -> None:
+    """All from the first stage's result on is the same."""
+
+    def run(name: str) -> list[tuple[str, str]]:
+        _, final = stages(name)
+        start = next(i for i, (_, text) in enumerate(final) if text.startswith("--from=builder"))
+        return [one for one in final[start:] if one[0] != "COPY"]
+
+    assert run(own) == run(ours)
+    (kept,) = [text for kind, text in stages(own)[1] if kind == "COPY" and "--from" not in text]
+    assert kept == "plugins /opt/kong-python/plugins"
+
+
+def test_all_that_such_an_image_takes_gets_through_its_dockerignore() -> None:
+    allowed = {line[1:] for line in patterns(DEPLOY / "plugin-repository") if line[0] == "!"}
+    copied = {
+        text.split()[0]
+        for name in OWN
+        for kind, text in read_dockerfile(name)
+        if kind == "COPY" and not text.startswith("--from=")
+    }
+    assert copied == allowed == {"plugins", "requirements.txt"}
+    assert patterns(DEPLOY / "plugin-repository")[0] == "*"
+    assert PLUGINS.name in copied  # they can be tried out with ours
+
+
+def test_such_an_image_takes_a_release_of_this_package_only() -> None:
+    text = (DEPLOY / "plugin-repository" / "requirements.in").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if not line.startswith("#")]
+    assert line.startswith("kong-pdk[metrics]>=1.0")  # the others are the published package
+    for name in OWN:
+        (install,) = [text for _, text in read_dockerfile(name) if "requirements.txt" in text
+                      and "pip install" in text]  # fmt: skip
+        assert "--only-binary :all:" in install
+
+
+def test_a_release_without_its_codec_ends_the_build() -> None:
+    """The last command of the first stage, with this package and with its pure codec."""
+    checks = set()
+    for name in OWN:
+        (install,) = [text for _, text in read_dockerfile(name) if "pip install" in text]
+        *_, last = install.split("&& ")
+        checks.add(last.replace("/opt/kong-pdk/bin/python", sys.executable))
+    (check,) = checks
+    for pure, status in (("0", 0 if kong_pdk.is_compiled() else 1), ("1", 1)):
+        done = subprocess.run(
+            ["/bin/sh", "-c", check], capture_output=True, text=True, timeout=60, cwd="/",
+            env={**os.environ, "KONG_PDK_PUREPYTHON": pure},
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        assert bool(status) is ("no wheel of kong-pdk" in done.stderr)
 
 
 def locked(name: str) -> dict[str, list[str]]:
@@ -122,7 +229,7 @@ def test_a_service_may_do_little(name: str) -> None:
 def test_kong_writes_where_it_may() -> None:
     kong = services()["kong"]
     assert kong["read_only"] is True
-    prefix = image_environment("Dockerfile.ubuntu")["KONG_PREFIX"]
+    prefix = image_environment("docker/Dockerfile.ubuntu")["KONG_PREFIX"]
     assert {one.split(":")[0] for one in kong["tmpfs"]} == {prefix, "/tmp"}
     assert all(one.endswith("mode=1777") for one in kong["tmpfs"])  # root's otherwise
     assert kong["environment"]["KONG_DECLARATIVE_CONFIG"] in str(kong["volumes"])
@@ -142,8 +249,8 @@ def test_the_build_is_the_dockerfiles() -> None:
     build = services()["kong"]["build"]
     context = (DEPLOY / "compose" / build["context"]).resolve()
     assert context == ROOT and (context / build["dockerfile"]).exists()
-    known = {text.split("=")[0] for kind, text in read_dockerfile(Path(build["dockerfile"]).name)
-             if kind == "ARG"}  # fmt: skip
+    instructions = read_dockerfile(build["dockerfile"].partition("/")[2])
+    known = {text.split("=")[0] for kind, text in instructions if kind == "ARG"}
     assert set(build["args"]) <= known
 
 

@@ -9,6 +9,7 @@ import pytest
 from recipes import (
     COMMAND,
     DEPLOY,
+    DOCKERFILES,
     KONG_LIBRARIES,
     KONG_SETTINGS,
     PLUGINS,
@@ -60,8 +61,7 @@ def test_the_readme_names_each_folder() -> None:
 
 def test_each_recipe_has_command_lines_of_ours() -> None:
     assert {where for where, _ in LINES} == {
-        "Dockerfile.ubuntu", "Dockerfile.alpine", "Dockerfile.sidecar", "compose", "kubernetes",
-        "helm", "systemd",
+        *DOCKERFILES, "compose", "kubernetes", "helm", "systemd",
     }  # fmt: skip
 
 

@@ -46,6 +46,13 @@ def test_it_is_exposed_to_little(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-300:]  # above 2.0 of 10
 
 
+def test_the_kernel_out_of_memory_ends_a_worker_alone() -> None:
+    """systemd ends all of a unit otherwise, and with it the parent that lets nothing pass."""
+    unit = read_unit(UNIT.name)
+    assert unit["MemoryMax"] and unit["OOMPolicy"] == ["continue"]
+    assert "--supervise" in unit["ExecStart"][0]
+
+
 def test_kong_finds_what_it_makes() -> None:
     unit, conf = read_unit(UNIT.name), read_conf(DEPLOY / "systemd" / "kong.conf")
     (folder,) = (f"/run/{name}" for name in unit["RuntimeDirectory"])

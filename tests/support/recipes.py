@@ -23,6 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 PLUGINS = DEPLOY / "plugins"
+#: All of them, with their folders.
+DOCKERFILES = sorted(str(path.relative_to(DEPLOY)) for path in DEPLOY.glob("*/Dockerfile.*"))
 
 SERVER, COMMAND = "kong-python-pluginserver", "kong-pdk"
 
@@ -54,6 +56,8 @@ CHART_KEYS = {
     "autoscaling.enabled", "autoscaling.minReplicas", "autoscaling.maxReplicas",
     "autoscaling.metrics.*",
     "podDisruptionBudget.enabled", "podDisruptionBudget.maxUnavailable",
+    "podDisruptionBudget.unhealthyPodEvictionPolicy",
+    "manager.enabled", "updateStrategy.*", "topologySpreadConstraints.*",
     "extraObjects.*",
 }  # fmt: skip
 #: What the chart gives Kong's container: its name, its prefix, its ports.
@@ -101,8 +105,8 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def read_dockerfile(name: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile, each with its text in one line."""
-    text = (DEPLOY / "docker" / name).read_text(encoding="utf-8")
+    """The instructions of a Dockerfile (``docker/Dockerfile.ubuntu``), each in one line."""
+    text = (DEPLOY / name).read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [tuple(line.split(None, 1)) for line in joined.splitlines()]  # type: ignore[misc]
@@ -189,9 +193,10 @@ PODS = {"kubernetes": kubernetes_pod, "helm": helm_pod}
 
 def environments() -> Iterator[tuple[str, dict[str, str]]]:
     """What each recipe says to Kong, as variables."""
-    for name in ("Dockerfile.ubuntu", "Dockerfile.alpine"):
-        yield name, image_environment(name)
-    compose = image_environment("Dockerfile.ubuntu")
+    for name in DOCKERFILES:
+        if "sidecar" not in name:
+            yield name, image_environment(name)
+    compose = image_environment("docker/Dockerfile.ubuntu")
     compose.update(load("compose/docker-compose.yml")["services"]["kong"]["environment"])
     yield "compose", compose
     for name, pod in PODS.items():
@@ -216,15 +221,15 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def _commands() -> Iterator[tuple[str, Any]]:
-    for path in sorted((DEPLOY / "docker").glob("Dockerfile.*")):
-        for kind, text in read_dockerfile(path.name):
+    for name in DOCKERFILES:
+        for kind, text in read_dockerfile(name):
             if kind in ("RUN", "HEALTHCHECK"):
                 listed = re.search(r"CMD (\[.*\])$", text)
                 words = json.loads(listed[1]) if listed else text
-                yield path.name, words[-1] if words[0] == "/bin/sh" else words
-        instructions = dict(read_dockerfile(path.name))
+                yield name, words[-1] if words[0] == "/bin/sh" else words
+        instructions = dict(read_dockerfile(name))
         if "ENTRYPOINT" in instructions:
-            yield path.name, [*map_json(instructions, "ENTRYPOINT"), *map_json(instructions, "CMD")]
+            yield name, [*map_json(instructions, "ENTRYPOINT"), *map_json(instructions, "CMD")]
     for where, environment in environments():
         for name, value in environment.items():
             if name.endswith(("_START_CMD", "_QUERY_CMD")):
@@ -232,7 +237,7 @@ def _commands() -> Iterator[tuple[str, Any]]:
     for service in load("compose/docker-compose.yml")["services"].values():
         for part in service.get("healthcheck", {}).get("test", ()):
             yield "compose", part
-    entry = map_json(dict(read_dockerfile("Dockerfile.sidecar")), "ENTRYPOINT")
+    entry = map_json(dict(read_dockerfile("docker/Dockerfile.sidecar")), "ENTRYPOINT")
     for where, pod in PODS.items():
         for container in pod().spec["initContainers"]:
             yield where, container_command(container, entry)
