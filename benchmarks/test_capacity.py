@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,8 @@ def test_half_of_the_cores_are_planned(small: capacity.Capacity) -> None:
     assert small.need(100_000, 40, 2) == capacity.Need(busy=4, cores=8, nodes=4)
     assert small.need(100_001, 40, 2).nodes == 5
     assert small.processes(100_000, "threads") == 4  # of 25,000 each
+    assert small.processes(100_000, "threads", 7) == 8
+    assert small.processes(1_000, "threads", 3, 1_980) == 4  # 20 µs and 1,980 of each
 
 
 def test_what_was_not_measured_is_named(small: capacity.Capacity) -> None:
@@ -118,6 +121,18 @@ def test_a_plan_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = [line for line in text.splitlines() if line.startswith("| multiprocessing")]
     assert row.split("|")[-2].strip() == str(need.nodes)
     assert report.number(of.need(100_000, of.kong(), 1).cores) in text.splitlines()[-1]
+
+
+def test_a_plan_and_the_page_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    page = capacity.PAGE.read_text(encoding="utf-8")
+    for rate in capacity.RATES:
+        capacity.main(["--requests", str(rate)])
+        rows = [line.split("|") for line in capsys.readouterr().out.splitlines() if "|" in line]
+        planned = {row[1].strip(): row[-2].strip() for row in rows}
+        (line,) = re.findall(rf"^\| {rate:,} \|.*\d \(\d+\) \|.*$", page, re.MULTILINE)
+        workers, threads, gevent = line.strip("| ").split(" | ")[-3:]
+        assert planned["multiprocessing"] == workers.split()[0]
+        assert (planned["threads"], planned["gevent"]) == (threads, gevent)
 
 
 @pytest.mark.parametrize("wrong", [["--requests", "0"], ["--calls", "-1"], ["--cores", "0"]])

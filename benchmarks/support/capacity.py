@@ -138,9 +138,14 @@ class Capacity:
         cores = busy / SHARE
         return Need(busy, cores, math.ceil(round(cores / node, 6)))
 
-    def processes(self, rate: float, mode: str) -> int:
-        """How many servers of a single process so many events a second take."""
-        return math.ceil(round(rate / (SHARE * self.value(mode, "events_per_s")), 6))
+    def processes(self, rate: float, mode: str, calls: int = CALLS, compute: float = 0.0) -> int:
+        """How many servers of a single process so many events a second take.
+
+        At what one was measured to do, which in threads takes more than one core: the kernel's part
+        runs beside Python. What a handler computes runs on one.
+        """
+        time = 1e6 / self.value(mode, "events_per_s") * (calls + 1) / (CALLS + 1) + compute
+        return math.ceil(round(rate * time / 1e6 / SHARE, 6))
 
     def memory(self, mode: str, load: Optional[str] = None) -> float:
         """MiB of a server and its processes: idle, or the most under a load."""
@@ -373,13 +378,13 @@ def plan(of: Capacity, rate: float, calls: int, compute: float, node: int) -> st
     for mode in MODES:
         event = of.event(mode, calls, compute)
         need = of.need(rate, event, node)
-        # One process runs Python on one core, and needs what lies beside it in the kernel.
-        nodes = need.nodes if mode == "multiprocessing" else of.need(rate, event, 1).nodes
+        is_one = mode != "multiprocessing"
+        nodes = of.processes(rate, mode, calls, compute) if is_one else need.nodes
         rows.append([mode, number(event), number(need.busy), number(need.cores), str(nodes)])
     heads = ["mode", "CPU, µs/event", "cores busy", "cores to provide", f"nodes, {node} cores each"]
     return (
         f"{rate:,.0f} requests/s, one event each, {calls} PDK calls, {compute:g} µs of computing; "
-        f"{SHARE} of each core planned; one core for a server without -m\n\n"
+        f"{SHARE} of each core planned; without -m a node has one process\n\n"
         f"{table(heads, rows)}\n\n"
         f"Kong: more than {number(of.need(rate, of.kong(calls), 1).cores)} cores for these calls, "
         "and what it needs without them"
