@@ -7,6 +7,7 @@ run, where there is ``helm`` or, from PyPI, ``helm-python-sdk``; they are skippe
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import warnings
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from recipes import CHART_CONTAINER, CHART_PORTS, CHART_PREFIX, DEPLOY, helm_pod, load
+from recipes import CHART_CONTAINER, CHART_PORTS, CHART_PREFIX, DEPLOY, ROOT, helm_pod
 
 CHART = os.environ.get("KONG_PDK_TEST_CHART", "")
 VALUES = DEPLOY / "helm" / "values.yaml"
@@ -22,22 +23,22 @@ VALUES = DEPLOY / "helm" / "values.yaml"
 pytestmark = pytest.mark.skipif(not CHART, reason="KONG_PDK_TEST_CHART names no chart")
 
 
-def render() -> str:
+def render(values: str) -> str:
     """All manifests of the chart."""
     if shutil.which("helm"):
-        command = ["helm", "template", "kong", CHART, "-n", "kong", "-f", str(VALUES)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        command = ["helm", "template", "kong", CHART, "-n", "kong", "-f", "-"]
+        done = subprocess.run(command, input=values, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
     sdk = pytest.importorskip("helm_python", reason="no helm: pip install helm-python-sdk")
-    made = sdk.Chart.load(CHART).render(load("helm/values.yaml"), name="kong", namespace="kong")
+    made = sdk.Chart.load(CHART).render(yaml.safe_load(values), name="kong", namespace="kong")
     return "\n---\n".join(text for name, text in made.items() if name.endswith(".yaml"))
 
 
 @pytest.fixture(scope="module")
 def rendered() -> list[dict[str, Any]]:
     """What the chart makes."""
-    return [one for one in yaml.safe_load_all(render()) if one]
+    return [one for one in yaml.safe_load_all(render(VALUES.read_text("utf-8"))) if one]
 
 
 def find(kind: str, rendered: list[dict[str, Any]]) -> dict[str, Any]:
@@ -45,12 +46,30 @@ def find(kind: str, rendered: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def test_kubernetes_takes_all_of_it(rendered: list[dict[str, Any]]) -> None:
+def validate(resources: list[dict[str, Any]]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own dependencies
-        validate = pytest.importorskip("kubernetes_validate").validate
-    for one in rendered:
-        validate(one, "1.33", strict=True)
+        validator = pytest.importorskip("kubernetes_validate").validate
+    for one in resources:
+        validator(one, "1.33", strict=True)
+
+
+def test_the_guides_values_make_pods() -> None:
+    text = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(# values.yaml.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        made = [one for one in yaml.safe_load_all(render(block)) if one]
+        validate([one for one in made if one["kind"] != "CustomResourceDefinition"])
+        pod = find("Deployment", made)["spec"]["template"]["spec"]
+        (kong,) = [one for one in pod["containers"] if one["name"] == CHART_CONTAINER]
+        environment = {one["name"]: one.get("value") for one in kong["env"]}
+        assert environment["KONG_PLUGINS"] == "bundled,greeter"
+        assert "KONG_PLUGINSERVER_GREETER_QUERY_CMD" in environment
+
+
+def test_kubernetes_takes_all_of_it(rendered: list[dict[str, Any]]) -> None:
+    validate(rendered)
     kinds = {one["kind"] for one in rendered}
     assert kinds >= {
         "Deployment",

@@ -13,6 +13,7 @@ import pytest
 from recipes import (
     DEPLOY,
     DOCKERFILES,
+    KONG_TAGS,
     PLUGINS,
     ROOT,
     image_environment,
@@ -118,6 +119,16 @@ def test_they_build_the_same_way() -> None:
     assert image_environment("docker/Dockerfile.ubuntu") == image_environment(
         "docker/Dockerfile.alpine"
     )
+
+
+def test_images_of_kong_are_there() -> None:
+    """A short tag of Alpine's, 3.3-alpine, never was."""
+    named = {load("helm/values.yaml")["image"]["tag"]}
+    for path in DEPLOY.rglob("*"):
+        if path.is_file() and path.suffix != ".pyc":
+            text = path.read_text(encoding="utf-8")
+            named.update(re.findall(r"(?<![\w/.-])kong:(\d+\.\d[\w.-]*\w|\d+\.\d)", text))
+    assert {"3.9", "3.3.1-alpine"} <= named <= KONG_TAGS
 
 
 # --- for a repository of plugins ------------------------------------------------------------------
