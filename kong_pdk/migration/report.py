@@ -108,7 +108,8 @@ def _check_coverage(report: Report, conf: Configuration) -> None:
     """Find plugins that no entry makes known, and write down the entries that do."""
     known = {name for entry in report.entries for name in entry.registers}
     for entry in report.entries:
-        unknown = [name for name in entry.plugins if name not in known]
+        # One that cannot be loaded is told with its reason: an entry for it would stop Kong.
+        unknown = [name for name in entry.loaded if name not in known]
         if not unknown or entry.launch.kind != DIRECTORY:
             continue
         if not report.kong.first_plugin_only or entry.server.query is None:
@@ -132,7 +133,7 @@ def _lines(entry: Entry, kong: Release, prefix: str) -> str:
     where = [part for folder in folders for part in ("-d", folder)]
     where += [part for plugin in values.plugins for part in ("--plugin", plugin)]
     ask = (*base, *where)
-    queries = {name: (*ask, "--dump-plugin-info", name) for name in entry.plugins}
+    queries = {name: (*ask, "--dump-plugin-info", name) for name in entry.loaded}
     socket = os.path.normpath(entry.server.socket.value)
     server = Server(queries, (*ask, "--dump-all-plugins"), tuple(launch.words), socket)
     # The start command says already where the prefix is.

@@ -118,6 +118,19 @@ def test_entries_for_each_plugin_are_written_where_kong_needs_them(tmp_path: Pat
     assert migrate(tmp_path, "--kong-conf", path, "--kong-version", "3.9")[0] == 0
 
 
+def test_no_entry_is_written_for_what_cannot_be_loaded(tmp_path: Path) -> None:
+    """Kong would not start with it."""
+    path = settings(tmp_path, pluginserver_names="python")
+    (tmp_path / "plugins/broken.py").write_text(f"import no_such_module\n{PLUGIN}")
+    status, report = migrate(tmp_path, "--kong-conf", path, "--kong-version", "3.9")
+    assert (status, codes(report, "python", "change"), report["lines"]) == (1, ["not-loaded"], {})
+    (tmp_path / "plugins/two.py").write_text(PLUGIN)
+    _, report = migrate(tmp_path, "--kong-conf", path, "--kong-version", "3.9")
+    assert "first-plugin-only" in codes(report, "python", "change")
+    assert "--dump-plugin-info two" in report["lines"]["python"]
+    assert "broken" not in report["lines"]["python"]
+
+
 def test_the_environment_alone_and_above_the_file(tmp_path: Path) -> None:
     path = settings(tmp_path)
     own = f"{sys.executable} {tmp_path}/own.py"
