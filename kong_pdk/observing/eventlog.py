@@ -262,12 +262,11 @@ class EventLog(Observer):
         self._done = True
 
     def _write(self) -> None:
-        lines = []
-        for _ in range(len(self._lines)):
-            lines.append(self._format(self._lines.popleft()))
-        if not lines:
+        waiting = [self._lines.popleft() for _ in range(len(self._lines))]
+        if not waiting:
             return
         try:
+            lines = list(map(self._format, waiting))
             try:
                 self._target.reopen_if_moved()
             finally:
@@ -275,6 +274,8 @@ class EventLog(Observer):
             self._trouble = ""
         except OSError as exc:
             self._trouble = f"{self._target} cannot be written: {exc.strerror}"
+        except Exception as exc:  # a bug of ours: the thread must not end because of it
+            self._trouble = f"lines cannot be made: {exc!r}"
 
 
 @functools.lru_cache(maxsize=2)

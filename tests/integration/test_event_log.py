@@ -190,6 +190,33 @@ def test_a_log_that_is_rotated_under_load(start: Start, prefix: Path) -> None:
 
 
 @pytest.mark.modes("processes")
+def test_an_instance_that_cannot_be_had_in_a_worker(start: Start, prefix: Path) -> None:
+    path = prefix / "events"
+    source = """\
+import os
+def start(self, config):
+    os.mkdir(config["once"])
+def access(self, kong):
+    pass
+"""
+    server = start("--log-format", "json", "--event-log", str(path))
+    with server.kong() as kong:
+        instance = kong.start_author(source, once=str(prefix / "once"))
+
+        def refused() -> bool:
+            with kong.connect() as connection:  # each is for some worker
+                turn = connection.handle_event(instance)
+                if turn.is_return:
+                    return False
+                return connection.step(turn.event_id).function == "kong.response.exit"
+
+        wait_until(refused, "the other worker")
+        wait_until(lambda: "outcome" in path.read_text() and "RPCError" in path.read_text(), "it")
+    (line,) = [line for line in lines(path) if line["outcome"] == "error"]
+    assert (line["instance"], line["status"], line["error"]) == (instance, 500, "RPCError")
+
+
+@pytest.mark.modes("processes")
 def test_workers_that_die_leave_whole_lines(start: Start, prefix: Path) -> None:
     path = prefix / "events"
     server = start("--log-format", "json", "--event-log", str(path))

@@ -374,6 +374,17 @@ def test_trouble_and_its_end_are_said_once(
     ]
 
 
+def test_a_line_that_cannot_be_made_does_not_end_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    log = open_log(path)
+    broken: Any = "no number"
+    log._note(LINE._replace(time=broken))
+    wait_until(lambda: log._trouble, "the failure")
+    log.end(ended(), 0.1, False)
+    wait_until(path.read_text, "a line")
+    log.close()
+
+
 def test_many_threads(tmp_path: Path) -> None:
     path = tmp_path / "events"
     log = open_log(path)
