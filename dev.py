@@ -44,7 +44,7 @@ SWITCHES = (
 )  # fmt: skip
 
 #: For lint, docs and generate, so that none builds the package again after another.
-LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
+LINT = "try,gevent,metrics,tracing,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 

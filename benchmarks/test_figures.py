@@ -9,12 +9,21 @@ import pytest
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """As little of everything as there can be."""
-    for name, value in (("RUNS", 1), ("EVENTS", 20), ("BATCH", 10), ("IDLE", 0.0), ("CALLS", 20)):
+    for name, value in (
+        ("RUNS", 1),
+        ("EVENTS", 20),
+        ("BATCH", 10),
+        ("IDLE", 0.0),
+        ("CALLS", 20),
+        ("ROUNDS", 1),
+        ("SECONDS", 0.1),
+        ("UNDER_WAY", 4),
+    ):
         monkeypatch.setattr(figures, name, value)
     monkeypatch.setattr(figures, "MODES", {"threads": ()})
 
 
-@pytest.mark.parametrize("what", ["start", "abandoned"])
+@pytest.mark.parametrize("what", ["start", "abandoned", "observing"])
 def test_a_table_is_printed(capsys: pytest.CaptureFixture[str], what: str) -> None:
     getattr(figures, what)()
     head, line, *rows = [row for row in capsys.readouterr().out.splitlines() if row[:1] == "|"]

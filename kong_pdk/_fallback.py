@@ -841,11 +841,14 @@ class Event:
         abandoned: nobody waits for its answer any more.
         calls: how many PDK calls it has sent.
         greenlet: the one that its handler runs in, if handlers are tracked.
+        exited: the status with which it has answered the client; None if it has not.
+        record: what an observer keeps of it.
     """
 
     __slots__ = (
-        "_turn", "abandoned", "at", "began", "calls", "connection", "events", "expired", "greenlet",
-        "id", "instance", "mode", "msgid", "over", "phase", "runner", "sleeper", "waiting_since",
+        "_turn", "abandoned", "at", "began", "calls", "connection", "events", "exited", "expired",
+        "greenlet", "id", "instance", "mode", "msgid", "over", "phase", "record", "runner",
+        "sleeper", "waiting_since",
     )  # fmt: skip
 
     def __init__(
@@ -874,6 +877,8 @@ class Event:
         self.began = self.at = time.monotonic()
         self.expired = self.abandoned = False
         self.calls = 0
+        self.exited: Any = None
+        self.record: Any = None
         # A plugin may make PDK calls from threads of its own; Kong takes one at a time.
         self._turn = threading.Lock()
 
@@ -912,6 +917,7 @@ class Event:
             self.calls += 1
             if function in _wire.TERMINAL:
                 self.over = True
+                self.exited = args[0] if args else None
                 self.mode.send_last(self, frame)
                 raise ResponseSent(function)
             if isinstance(self.runner, (Waiter, Switch)):
@@ -1453,10 +1459,13 @@ class Dispatcher:
         fail: told of a handler that has raised; returns the text of the answer.
         left: told of an instance that is ``closing`` when the last event on it has ended.
         tally: counts the events, if there is one.
+        observer: if there is one, its ``begin(event)`` is called in front of each handler, and may
+            do what a handler may; its ``end(event, seconds, failed)`` after it, and raises nothing.
     """
 
     __slots__ = (
-        "_events", "_fail", "_find", "_instances", "_left", "_refuse", "_root", "_tally",
+        "_events", "_fail", "_find", "_instances", "_left", "_observer", "_refuse", "_root",
+        "_tally",
     )  # fmt: skip
 
     def __init__(
@@ -1469,9 +1478,11 @@ class Dispatcher:
         fail: Callable[[Event, BaseException], str],
         left: Callable[[Any], None],
         tally: Optional[Tally] = None,
+        observer: Any = None,
     ) -> None:
         self._events = events
         self._tally = tally
+        self._observer = observer
         self._instances = instances
         self._root = root
         self._find = find
@@ -1511,6 +1522,7 @@ class Dispatcher:
         )
         event.began = event.at = request.at
         running, failure, tally = self._events.running, None, self._tally
+        observer, observed = self._observer, False
         row = None if tally is None or instance.rows is None else instance.rows.get(request.value)
         under_way, begun = instance._under_way, False
         under_way.add(event.id)
@@ -1526,6 +1538,9 @@ class Dispatcher:
                 if isinstance(runner, Switch):
                     event.greenlet = runner.current()
             try:
+                if observer is not None:
+                    observed = True
+                    observer.begin(event)
                 result = handler(self._root(event))
                 if result is not None:
                     _wire.check_result(result)
@@ -1550,11 +1565,14 @@ class Dispatcher:
             if running is not None:
                 running.pop(event.id, None)
             under_way.discard(event.id)
-            if begun:
-                assert tally is not None and row is not None
+            if begun or observed:
                 failed = failure is not None or event.expired
                 taken = time.monotonic() - event.began
-                tally.end(row, taken, event.calls, failed, event.abandoned)
+                if begun:
+                    assert tally is not None and row is not None
+                    tally.end(row, taken, event.calls, failed, event.abandoned)
+                if observed:
+                    observer.end(event, taken, failed)
             instance.used = self._events.ticks
             if instance.closing and not under_way:
                 self._left(instance)

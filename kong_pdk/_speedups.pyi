@@ -121,6 +121,8 @@ class Event:
     expired: bool
     abandoned: bool
     calls: int
+    exited: Any
+    record: Any
     def __init__(
         self,
         events: Events,
@@ -263,6 +265,7 @@ class Dispatcher:
         fail: Callable[[Event, BaseException], str],
         left: Callable[[Any], None],
         tally: Optional[Tally] = None,
+        observer: Any = None,
     ) -> None: ...
     def run(
         self, request: Request, connection: Any, mode: Any, runner: Any

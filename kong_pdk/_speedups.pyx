@@ -1813,6 +1813,8 @@ cdef class Event:
     cdef public object msgid
     cdef public object sleeper
     cdef public object greenlet
+    cdef public object exited
+    cdef public object record
     cdef public long waiting_since
     cdef public bint over
     cdef public bint expired
@@ -1869,6 +1871,7 @@ cdef class Event:
             self.calls += 1
             if function in TERMINAL:
                 self.over = True
+                self.exited = args[0] if args else None
                 self.mode.send_last(self, frame)
                 raise ResponseSent(function)
             if isinstance(self.runner, Waiter):
@@ -2449,13 +2452,15 @@ cdef class Dispatcher:
     cdef object refuse
     cdef object fail
     cdef object left
+    cdef object observer
     cdef Tally tally
 
     def __init__(
         self, Events events not None, dict instances not None, root, find, refuse, fail, left,
-        Tally tally=None,
+        Tally tally=None, observer=None,
     ):
         self.tally = tally
+        self.observer = observer
         self.events = events
         self.instances = instances
         self.root = root
@@ -2473,6 +2478,9 @@ cdef class Dispatcher:
         cdef object result
         cdef object place = None
         cdef Py_ssize_t row = -1
+        cdef bint observed = False
+        cdef bint failed
+        cdef double taken
         instance = self.instances.get(request.target)
         if instance is None:
             try:
@@ -2504,6 +2512,9 @@ cdef class Dispatcher:
                 if isinstance(runner, Switch):
                     event.greenlet = (<Switch>runner).current()
             try:
+                if self.observer is not None:
+                    observed = True
+                    self.observer.begin(event)
                 result = handler(self.root(event))
                 if result is not None:
                     _wire.check_result(result)
@@ -2528,11 +2539,13 @@ cdef class Dispatcher:
             if self.events.running is not None:
                 self.events.running.pop(event.id, None)
             instance.running -= 1
-            if row >= 0:
-                self.tally.do_end(
-                    row, kp_exact() - event.began, event.calls,
-                    failure is not None or event.expired, event.abandoned,
-                )
+            if row >= 0 or observed:
+                failed = failure is not None or event.expired
+                taken = kp_exact() - event.began
+                if row >= 0:
+                    self.tally.do_end(row, taken, event.calls, failed, event.abandoned)
+                if observed:
+                    self.observer.end(event, taken, failed)
             instance.used = self.events.ticks
             if instance.closing and not instance.running:
                 self.left(instance)

@@ -126,6 +126,12 @@ class ServerConfig:
         max_depth: the deepest nesting of a message, in containers.
         announce_pid: send Kong a ``serverPid`` notification on each connection.
         metrics: where metrics are served to Prometheus; None: nowhere.
+        event_log: where a line for each event is written: an absolute path, or "-" for standard
+            output; None: nowhere.
+        event_log_format: how, one of :data:`LOG_FORMATS`.
+        event_log_slow: lines for events that take as long, or that do not end well, only.
+        event_log_request_id: asks Kong for the id of the request, which is a PDK call more.
+        tracing: where a span of each event is sent, a collector's URL, or "env"; None: nowhere.
         reload: changed code of plugins is taken over while the server runs.
         directories: folders of plugins that are served, for those that appear there.
     """
@@ -158,6 +164,11 @@ class ServerConfig:
     max_depth: int = MAX_DEPTH
     announce_pid: bool = False
     metrics: Optional[Address] = None
+    event_log: Optional[str] = None
+    event_log_format: str = "text"
+    event_log_slow: float = 0.0
+    event_log_request_id: bool = False
+    tracing: Optional[str] = None
     reload: bool = False
     directories: tuple[str, ...] = ()
 
@@ -170,7 +181,7 @@ class ServerConfig:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in (
             "idle_timeout", "event_timeout", "handler_timeout", "answer_timeout",
-            "graceful_timeout", "instance_ttl",
+            "graceful_timeout", "instance_ttl", "event_log_slow",
         ):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} must be 0 s or more, got {getattr(self, name)}")

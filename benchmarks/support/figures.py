@@ -2,6 +2,7 @@
 
 python3 dev.py figures abandoned   what is left of events that Kong has abandoned
 python3 dev.py figures start       how long the commands and the servers take to start
+python3 dev.py figures observing   what the event log and tracing cost
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Callable
 
+import contenders
 from abandoning import ABANDONED, abandon
+from collector import collecting
 from kongwire import Kong
 from servers import (
     EXAMPLES,
@@ -158,7 +161,56 @@ def start() -> None:
     table(["", "median", "empty Pythons"], rows)
 
 
+# --- observing ------------------------------------------------------------------------------------
+
+ROUNDS, SECONDS, UNDER_WAY = 5, 1.5, 64
+#: A name, flags, and environment; the collector's address is put in.
+OBSERVERS: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
+    ("nothing", (), {}),
+    ("`--event-log`", ("--event-log", "events"), {}),
+    ("`--event-log-slow`, none slow", ("--event-log", "events", "--event-log-slow", "60"), {}),
+    ("`--event-log-request-id`", ("--event-log", "events", "--event-log-request-id"), {}),
+    ("`--tracing`, none recorded", ("--tracing", "URL"), {"OTEL_TRACES_SAMPLER": "always_off"}),
+    (
+        "`--tracing`, 1 in 100 recorded",
+        ("--tracing", "URL"),
+        {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"},
+    ),
+    ("`--tracing`, all recorded", ("--tracing", "URL"), {"OTEL_TRACES_SAMPLER": "always_on"}),
+)
+
+
+def observing() -> None:
+    """Measure servers under load that tell of their events; ratios within a round."""
+    with collecting(keep=False) as collector:
+        for mode, flags in MODES.items():
+            found: dict[str, list[dict[str, float]]] = {}
+            for _ in range(ROUNDS):
+                for name, more, env in OBSERVERS:
+                    given = [collector.url if flag == "URL" else flag for flag in more]
+                    one = contenders.Contender(
+                        name, "ours", mode, sys.executable, (*flags, *given), env
+                    )
+                    options = ["--under-way", str(UNDER_WAY)]
+                    result = contenders.measure(one, HELLO, options, SECONDS)
+                    found.setdefault(name, []).append(result)
+            base, rows = found["nothing"], []
+            for name, results in found.items():
+                row = [name]
+                for key, places in (("events_per_s", 2), ("server_cpu_us_per_event", 2)):
+                    ratio = statistics.median(
+                        one[key] / other[key] for one, other in zip(results, base)
+                    )
+                    row.append(f"{ratio:.{places}f}")
+                cpu = statistics.median(one["server_cpu_us_per_event"] for one in results)
+                rows.append([*row, f"{cpu:.0f}"])
+            print(f"\n{mode}\n")
+            table(["told of", "events/s", "CPU an event", "CPU, µs"], rows)
+
+
+FIGURES = {"abandoned": abandoned, "start": start, "observing": observing}
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Figures of the documents.")
-    parser.add_argument("what", choices=["abandoned", "start"])
-    {"abandoned": abandoned, "start": start}[parser.parse_args().what]()
+    parser.add_argument("what", choices=list(FIGURES))
+    FIGURES[parser.parse_args().what]()

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 def parser_of(command: str) -> argparse.ArgumentParser:
     """The whole parser of a command, with the arguments of all its subcommands."""
     if command == "kong-python-pluginserver":
-        from ..cli import directory_parser
+        from ..flags import directory_parser
 
         return directory_parser(prog=command)
     from .main import build_parser, subparsers_of

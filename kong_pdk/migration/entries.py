@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..checking.findings import ERROR, Finding
 from ..checking.plugin import Options, check, expand, source_of
-from ..cli import DIRECTORY_SOCKET, SOCKET_SUFFIXES
+from ..flags import DIRECTORY_SOCKET, SOCKET_SUFFIXES
 from ..kongconf.reading import Configuration, PluginServer
 from ..kongconf.releases import Release
 from ..kongconf.serving import (

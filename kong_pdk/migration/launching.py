@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ..cli import dedicated_parser, directory_parser
+from ..flags import dedicated_parser, directory_parser
 from ..gateway.plugin import calls_starter
 from ..kongconf.serving import SERVER_SCRIPT
 

@@ -143,7 +143,7 @@ class BaseMode(abc.ABC):
                 self.give_up(event)
         if self.events.running is not None:
             self._expire_handlers()
-        self.service.instances.tick(tick)
+        self.service.tick(tick)
 
     def _expire_handlers(self) -> None:
         """End the events whose handlers have had their time, and answer for them.

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from .. import _wire
 from .._codec import Connection
@@ -19,6 +19,7 @@ from ..config import MAX_WORKERS, ServerConfig
 from ..exception import KongPDKError, RPCError
 from ..modes import load_mode
 from ..modes.base import BaseMode
+from ..observing import Observer, open_observer
 from ..plugins.definition import Plugin
 from ..runtime.events import new_events
 from ..runtime.service import Service
@@ -63,6 +64,7 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         table = Table(attach(link.tally))
         os.close(link.tally)
         table.rows(link.index, plugins)  # whether there is room for them
+        observer = open_observer(config, mode_class.start_thread, mode_class.sleep)
     except KongPDKError as exc:
         control.send((FAILED, str(exc)), timeout=None)
         sys.exit(1)
@@ -79,6 +81,7 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
             requests=channel(link.requests),
             inbox=channel(link.inbox),
             outboxes=[channel(fd) for fd in link.outboxes],
+            observer=observer,
         )
 
 
@@ -126,6 +129,7 @@ class WorkerLoop(Loop):
         requests: Channel,
         inbox: Channel,
         outboxes: list[Channel],
+        observer: Optional[Observer] = None,
     ) -> None:
         """Serve until the end.
 
@@ -135,6 +139,7 @@ class WorkerLoop(Loop):
             requests: to ask the parent.
             inbox: where other workers leave steps.
             outboxes: to leave steps for them.
+            observer: is told of the events.
         """
         ask, names = _Questions(requests).ask, sorted(plugins)
         numbers = dict(zip(names, ask(NUMBER, names)))
@@ -153,6 +158,7 @@ class WorkerLoop(Loop):
             table,
             self._index,
             numbers,
+            observer,
         )
         service.pid = self._parent
         mode = self._mode_class(service, self, self._config)
@@ -169,6 +175,8 @@ class WorkerLoop(Loop):
         finally:
             if reloading is not None:
                 reloading.close()
+            if observer is not None:
+                observer.close()
         logger.debug("worker %d has stopped", self._index)
 
     def _tick(self) -> None:

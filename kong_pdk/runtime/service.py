@@ -29,9 +29,10 @@ from ..exception import (
     RPCError,
     UnknownInstance,
 )
+from ..observing.base import SHED, UNSTARTED, Observer
 from ..pdk.proxy import root_class
 from ..plugins.definition import Plugin
-from ..refusals import BUSY, FAILURE, is_closed_id, refuse
+from ..refusals import BUSY, FAILURE, FAILURE_STATUS, is_closed_id, refuse
 from .events import Events, new_events
 from .failures import fields_of, log_failure, plugin_log
 from .instances import Instance, Instances
@@ -113,6 +114,7 @@ class Service:
         table: counts the events; one of this process alone if None.
         worker: the index of this process there.
         numbers: of the plugins there; their order by name if None.
+        observer: is told of the events, if there is one.
 
     Attributes:
         pid: the process that Kong knows as the server.
@@ -134,8 +136,10 @@ class Service:
         table: Optional[Table] = None,
         worker: int = 0,
         numbers: Optional[Mapping[str, int]] = None,
+        observer: Optional[Observer] = None,
     ) -> None:
         self.plugins = plugins
+        self._observer = observer
         if table is None:
             table = Table()
             table.start()
@@ -163,6 +167,7 @@ class Service:
             self._event_failed,
             self.instances.left,
             self._tally,
+            observer,
         ).run
         self._methods: dict[str, Callable[[Any], Any]] = {
             "plugin.StartInstance": self._start_instance,
@@ -276,6 +281,7 @@ class Service:
         """The answer to an event that cannot begin."""
         if isinstance(instance, Exception):
             log_failure(instance, "instance %s cannot be had", request.target)
+            self._turn_away(request, UNSTARTED)
             if is_closed_id(request.target) and request.value in _wire.CLOSABLE:
                 return refuse(request.msgid)
             return encode_error(request.msgid, error_text(instance))
@@ -290,6 +296,8 @@ class Service:
         if self.events.running is not None:
             self.events.running.pop(event.id, None)  # it is about to be answered
         event.expired = False  # what follows may make PDK calls
+        if self._observer is not None:
+            self._observer.fail(event, exc)
         self._close_request(event, exc)
         return f"plugin {event.instance.plugin.name}: {event.phase} raised {error_text(exc)}"
 
@@ -336,6 +344,7 @@ class Service:
         if not is_closed_id(event.id):
             return encode_error(event.msgid, text)
         self._count_refused(event)
+        event.exited = FAILURE_STATUS
         return refuse(event.msgid, event.id)
 
     def _count_refused(self, event: Event) -> None:
@@ -343,9 +352,23 @@ class Service:
         if row is not None:
             self._tally.add(row + _columns.REFUSED, 1)
 
+    def _turn_away(self, request: Request, outcome: str) -> None:
+        """Tell the observer of an event that does not begin."""
+        if self._observer is not None and request.kind == _wire.HANDLE_EVENT:
+            instance = self.instances.by_id.get(request.target)
+            name = "" if instance is None else instance.plugin.name
+            self._observer.turn_away(name, request.value, request.target, outcome)
+
+    def tick(self, tick: int) -> None:
+        """What is to be done from time to time, about once a second: counted by ``tick``."""
+        self.instances.tick(tick)
+        if self._observer is not None:
+            self._observer.tick()
+
     def refuse_busy(self, request: Request) -> bytes:
         """The answer to a request for which there is no room."""
         self._tally.add(self._shed_place, 1)
+        self._turn_away(request, SHED)
         event = request.kind == _wire.HANDLE_EVENT and request.value in _wire.CLOSABLE
         if (event or request.kind in _wire.STEPS) and is_closed_id(request.target):
             return refuse(request.msgid, response=BUSY)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Protocol
 from .._codec import is_compiled
 from ..config import ServerConfig
 from ..modes import load_mode
+from ..observing import open_observer
 from ..plugins.definition import Plugin
 from ..runtime.service import Service
 from .loop import Loop
@@ -58,12 +59,14 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
 
     Raises:
         ListenError: a socket cannot be opened.
-        ConfigError: metrics are asked for, and the library is missing; or too many plugins.
+        ConfigError: a library that is asked for is missing, the event log cannot be written, or
+            there are too many plugins.
     """
     mode_class = load_mode(config.mode)
     loop = Loop(config, mode_class.new_selector)
     handle_signals(loop)  # before anybody can know that there is a server
-    service = Service(plugins, config)
+    observer = open_observer(config, mode_class.start_thread, mode_class.sleep)
+    service = Service(plugins, config, observer=observer)
     mode = mode_class(service, loop, config)
     metrics = open_metrics(config)
     reloading = None
@@ -82,6 +85,8 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
             reloading.close()
         if metrics is not None:
             metrics.close()
+        if observer is not None:
+            observer.close()
     handle_signals(None)
     logger.info("stopped")
 

@@ -88,10 +88,19 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
             "kong_pdk.exception",
         ),
     ),
+    # Told of events by what runs them, of which they know the codec's part alone.
+    (
+        "kong_pdk.observing",
+        (
+            "kong_pdk.observing", "kong_pdk.pdk._table", "kong_pdk.config", "kong_pdk._codec",
+            "kong_pdk._wakeup", "kong_pdk.exception",
+        ),
+    ),
     (
         "kong_pdk.runtime",
         (
             "kong_pdk.runtime", "kong_pdk.plugins.definition", "kong_pdk.pdk", "kong_pdk.schema",
+            "kong_pdk.observing.base",
             "kong_pdk.config", "kong_pdk._codec", "kong_pdk._columns", "kong_pdk._wire",
             "kong_pdk.exception", "kong_pdk.refusals",
         ),
@@ -109,6 +118,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.server", "kong_pdk.runtime", "kong_pdk.plugins.definition",
             "kong_pdk.modes", "kong_pdk.config", "kong_pdk._codec", "kong_pdk.metrics",
+            "kong_pdk.observing",
         ),
     ),
     (
@@ -176,7 +186,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.processes", "kong_pdk.server", "kong_pdk.runtime",
             "kong_pdk.plugins.definition", "kong_pdk.modes", "kong_pdk.config",
-            "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
+            "kong_pdk.observing", "kong_pdk._codec", "kong_pdk._wire", "kong_pdk._again",
             "kong_pdk.exception",
         ),
     ),
@@ -221,7 +231,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     # Flags are read by the server's own parsers.
     (
         "kong_pdk.migration.launching",
-        ("kong_pdk.cli", "kong_pdk.gateway.plugin", "kong_pdk.kongconf.serving"),
+        ("kong_pdk.flags", "kong_pdk.gateway.plugin", "kong_pdk.kongconf.serving"),
     ),
     (
         "kong_pdk.migration.source",
@@ -231,7 +241,7 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
     (
         "kong_pdk.migration",
         (
-            "kong_pdk.migration", "kong_pdk.checking", "kong_pdk.cli", "kong_pdk.kongconf",
+            "kong_pdk.migration", "kong_pdk.checking", "kong_pdk.flags", "kong_pdk.kongconf",
             "kong_pdk.config", "kong_pdk.exception",
         ),
     ),
@@ -255,19 +265,19 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         "kong_pdk.commands",
         (
             "kong_pdk.commands", "kong_pdk.checking", "kong_pdk.gateway", "kong_pdk.kongconf",
-            "kong_pdk.migration", "kong_pdk.schema", "kong_pdk.cli", "kong_pdk.config",
+            "kong_pdk.migration", "kong_pdk.schema", "kong_pdk.flags", "kong_pdk.config",
             "kong_pdk.exception", "kong_pdk.plugins.installed", "kong_pdk.plugins.watching",
         ),
     ),
     (
         "kong_pdk.cli",
         (
-            "kong_pdk.server.lifecycle", "kong_pdk.plugins", "kong_pdk.config",
-            "kong_pdk.logs", "kong_pdk._again",
-            "kong_pdk.accounts", "kong_pdk._codec", "kong_pdk.exception", "kong_pdk.modes",
-            "kong_pdk.processes",
+            "kong_pdk.server.lifecycle", "kong_pdk.plugins", "kong_pdk.config", "kong_pdk.flags",
+            "kong_pdk.logs", "kong_pdk._again", "kong_pdk._codec", "kong_pdk.exception",
+            "kong_pdk.modes", "kong_pdk.processes",
         ),
     ),
+    ("kong_pdk.flags", ("kong_pdk.accounts", "kong_pdk.config", "kong_pdk.exception")),
     ("kong_pdk.__main__", ("kong_pdk.cli", "kong_pdk.commands")),
     ("kong_pdk", ("kong_pdk._codec",)),
 ]  # fmt: skip
@@ -322,6 +332,7 @@ def test_the_compiled_codec_imports_what_its_twin_does() -> None:
         ("setproctitle", {"kong_pdk.server.lifecycle"}),
         ("msgpack", {"kong_pdk._wire", "kong_pdk.gateway.rpc", "kong_pdk.commands.status"}),
         ("prometheus_client", {"kong_pdk.metrics"}),
+        ("opentelemetry", {"kong_pdk.observing.tracing"}),
         ("trustme", {"kong_pdk.gateway.tls"}),
         ("watchfiles", {"kong_pdk.plugins.watching"}),
         ("wsgiref", {"kong_pdk.metrics"}),
@@ -344,6 +355,7 @@ def test_a_library_is_imported_in_its_own_file_only(library: str, files: set[str
 KNOWN = {
     "kong_pdk", "msgpack", "aiohttp", "yarl", "gevent", "greenlet", "prometheus_client",
     "setproctitle", "shtab", "trustme", "watchfiles", "pytest", "pydantic", "typing_extensions",
+    "opentelemetry",
 }  # fmt: skip
 
 
@@ -370,7 +382,7 @@ def fresh(script: str) -> str:
 HEAVY = (
     "aiohttp", "asyncio", "multiprocessing", "gevent", "concurrent", "ssl", "http", "unittest",
     "importlib.metadata", "subprocess", "tempfile", "pathlib", "email", "urllib",
-    "prometheus_client", "wsgiref", "socketserver", "pydantic", "watchfiles",
+    "prometheus_client", "wsgiref", "socketserver", "pydantic", "watchfiles", "opentelemetry",
 )  # fmt: skip
 
 
@@ -435,7 +447,8 @@ def test_the_version_needs_no_server(tmp_path: Path) -> None:
     loaded = loaded_by_command(tmp_path, "kong_pdk.cli", "start_server", "--version")
     assert not loaded & {*HEAVY, *UNHURRIED}
     assert {name for name in loaded if within(name, ("kong_pdk",))} == {
-        "kong_pdk", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception", "kong_pdk._bounds",
+        "kong_pdk", "kong_pdk.cli", "kong_pdk.config", "kong_pdk.exception", "kong_pdk.flags",
+        "kong_pdk._bounds",
     }  # fmt: skip
 
 
@@ -476,6 +489,7 @@ NEEDS = {
     "kong_pdk.gateway.session": "aiohttp",
     "kong_pdk.modes.greenlets": "gevent",
     "kong_pdk.metrics": "prometheus_client",
+    "kong_pdk.observing.tracing": "opentelemetry",
     "kong_pdk.testing.pytest_plugin": "pytest",
     "kong_pdk.schema.models": "pydantic",
 }

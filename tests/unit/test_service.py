@@ -14,6 +14,7 @@ from kong_pdk import _wire
 from kong_pdk._codec import Request
 from kong_pdk.config import ServerConfig
 from kong_pdk.exception import KongPDKError, PDKException, RPCError, UnknownInstance
+from kong_pdk.observing import Observer
 from kong_pdk.plugins import define_plugin
 from kong_pdk.runtime.instances import Instances
 from kong_pdk.runtime.service import Service, error_text
@@ -273,12 +274,18 @@ def test_an_instance_that_cannot_be_asked_for(policy: str) -> None:
         def find_elsewhere(self, instance_id: int) -> Any:
             raise RPCError("the server's main process does not answer")
 
+    class Noting(Observer):
+        def turn_away(self, *what: Any) -> None:
+            told.append(what)
+
+    told: list[Any] = []
     config = ServerConfig(on_error=policy)
-    service = Service({}, config, Cut({}, config))
+    service = Service({}, config, Cut({}, config), observer=Noting())
     instance_id = 6 | config.closes("")
     request = Request(_wire.HANDLE_EVENT, 77, instance_id, "access")
     reply, event = service.run_event(request, None, None, None)
     assert event is None
+    assert told == [("", "access", instance_id, "unstarted")]
     if policy == "closed":
         assert turn_of(reply) == ("kong.response.exit", 500)
     else:
