@@ -1482,7 +1482,7 @@ class Dispatcher:
     ) -> None:
         self._events = events
         self._tally = tally
-        self._observer = observer
+        self._observer: Any = observer
         self._instances = instances
         self._root = root
         self._find = find
@@ -1522,7 +1522,8 @@ class Dispatcher:
         )
         event.began = event.at = request.at
         running, failure, tally = self._events.running, None, self._tally
-        observer, observed = self._observer, False
+        observer: Any = self._observer
+        observed = False
         row = None if tally is None or instance.rows is None else instance.rows.get(request.value)
         under_way, begun = instance._under_way, False
         under_way.add(event.id)

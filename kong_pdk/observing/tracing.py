@@ -62,16 +62,17 @@ def endpoint_of(text: str) -> Optional[str]:
     """
     if text == "env":
         return None
+    error = ConfigError(
+        f"--tracing wants the address of an OpenTelemetry collector, as in http://127.0.0.1:4318, "
+        f"or the word env, got {text!r}"
+    )
     try:
         url = urlsplit(text)
         good = url.scheme in ("http", "https") and url.hostname and url.port != 0
     except ValueError:  # a port that is no number
-        good = False
+        raise error from None
     if not good:
-        raise ConfigError(
-            f"--tracing wants the address of an OpenTelemetry collector, as in "
-            f"http://127.0.0.1:4318, or the word env, got {text!r}"
-        )
+        raise error
     return text if url.path.strip("/") else url._replace(path=PATH).geturl()
 
 
