@@ -1572,7 +1572,7 @@ class Dispatcher:
                 if begun:
                     assert tally is not None and row is not None
                     tally.end(row, taken, event.calls, failed, event.abandoned)
-                if observed:
+                if observed and observer is not None:
                     observer.end(event, taken, failed)
             instance.used = self._events.ticks
             if instance.closing and not under_way:
