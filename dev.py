@@ -17,6 +17,11 @@
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
                              see --help and soak/README.md
     python3 dev.py kills     whether a request passes while processes are killed under load
+    python3 dev.py dist      the sdist and wheels, into build/dist, and whether they are as they must
+                             be; see --help
+    python3 dev.py wheels    the wheels for all Pythons, C libraries and processors; needs Docker; see
+                             --help
+    python3 dev.py installs  whether they can be installed, in each way, with each Python that is here
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
@@ -47,6 +52,9 @@ SWITCHES = (
 LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
+
+#: What makes distributions and tries them; modules of release/.
+DISTRIBUTIONS = ("dist", "installs", "wheels")
 
 
 def run(*command: str, **more: object) -> None:
@@ -89,7 +97,8 @@ def install(extras: str) -> None:
         print("building kong-pdk", file=sys.stderr)
         for old in VENV.glob("kong-pdk-*.stamp"):
             old.unlink()
-        for left in (wheels, ROOT / "build"):  # of a build before this one
+        # What setuptools has left of a build before this one; build/dist and build/docs stay.
+        for left in (wheels, *(ROOT / "build").glob("lib*"), *(ROOT / "build").glob("bdist*")):
             shutil.rmtree(left, ignore_errors=True)
         run(*pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", str(wheels), ".")
         built.write_text(wanted)
@@ -100,6 +109,25 @@ def install(extras: str) -> None:
     stamp.write_text(wanted)
     server = (str(BIN / "kong-python-pluginserver"), "--version", "-v")
     run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
+
+
+def release_tools() -> Path:
+    """Have the tools that make and install distributions; returns their Python.
+
+    They are in a virtual environment of their own, with the locked tools that build the package.
+    """
+    venv = Path(f"{VENV}-release")
+    files = ("deploy/docker/build-requirements.txt", "release/requirements.txt")
+    wanted = sys.version + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    stamp = venv / "stamp"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        print(f"installing the release's tools into {venv}", file=sys.stderr)
+        run(sys.executable, "-m", "venv", "--clear", str(venv))
+        pip = (str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+        run(*pip, "install", "-q", "--require-hashes", "-r", files[0])
+        run(*pip, "install", "-q", "-r", files[1])
+        stamp.write_text(wanted, encoding="utf-8")
+    return venv / "bin" / "python"
 
 
 def generator_environment() -> dict[str, str]:
@@ -222,6 +250,8 @@ def main() -> None:
         if command == "kills" and not any(one.startswith("--kills") for one in arguments):
             arguments = ["--kills", "20", *arguments]
         run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
+    elif command in DISTRIBUTIONS:
+        run(str(release_tools()), "-m", f"release.{command}", *arguments)
     elif command == "sanitize":
         sanitize(arguments)
     else:
