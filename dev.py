@@ -17,11 +17,9 @@
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
                              see --help and soak/README.md
     python3 dev.py kills     whether a request passes while processes are killed under load
-    python3 dev.py dist      the sdist and wheels, into build/dist, and whether they are as they must
-                             be; see --help
-    python3 dev.py wheels    the wheels for all Pythons, C libraries and processors; needs Docker; see
-                             --help
-    python3 dev.py installs  whether they can be installed, in each way, with each Python that is here
+    python3 dev.py dist      the sdist and wheels, into build/dist, each of them looked at
+    python3 dev.py wheels    the wheels for all Pythons and C libraries; needs Docker
+    python3 dev.py installs  whether they can be installed, in each way, with each Python found here
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built

@@ -4,10 +4,10 @@
     python3 dev.py dist sdist pure         only these
     python3 dev.py dist --check FILE...    looks at files that were made elsewhere
 
-Wheels are built from the sdist, with the locked tools that the images in deploy/ are built with. The
-same sources give the same bytes: times in them are SOURCE_DATE_EPOCH, or that of the last commit.
-Each file is then looked at: twine's strict check, the version, and that what belongs into it is there
-and nothing else.
+Wheels are built from the sdist, with the locked tools that the images in deploy/ are built with.
+The same sources give the same bytes: times in them are SOURCE_DATE_EPOCH, or that of the last
+commit. Each file is then looked at: twine's strict check, the version, and that what belongs into
+it is there and nothing else.
 """
 
 from __future__ import annotations
@@ -199,10 +199,12 @@ def make(kinds: Iterable[str], target: Path, root: Path = ROOT) -> list[Path]:
         old.unlink()
     with tempfile.TemporaryDirectory(prefix="kong-pdk-") as name:
         sdist = make_sdist(root, Path(name), time)
-        made = {"sdist": lambda: Path(shutil.copy(sdist, target))}
-        for kind in ("compiled", "pure"):
-            made[kind] = lambda kind=kind: make_wheel(sdist, target, time, kind)
-        return [made[kind]() for kind in KINDS if kind in kinds]
+        return [
+            Path(shutil.copy(sdist, target))
+            if kind == "sdist"
+            else make_wheel(sdist, target, time, kind)
+            for kind in KINDS if kind in kinds
+        ]  # fmt: skip
 
 
 # --- looking at them ------------------------------------------------------------------------------
@@ -313,7 +315,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         "dev.py dist", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="sdist, compiled, pure; default all")
+    parser.add_argument(
+        "kinds", nargs="*", metavar="KIND", help="sdist, compiled, pure; default all"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "dist", metavar="FOLDER",
                         help="where they are put; default build/dist")  # fmt: skip
     parser.add_argument("--check", nargs="+", type=Path, metavar="FILE",

@@ -4,9 +4,10 @@
     python3 dev.py installs 3.9 3.13     with these Pythons only
     python3 dev.py installs --form uv    in this way only
 
-Pythons are those on the PATH as python3.X, and pyenv's. The sdist is made once, and one wheel for each
-Python: what its own pip has built from the sdist, and kept, is installed in the other ways. After each installation its metadata is checked,
-and that it works: release/smoke.py. Prints a line for each; the exit status is 1 if one has failed.
+Pythons are those on the PATH as python3.X, and pyenv's. The sdist is made once, and one wheel for
+each Python: what its own pip has built from the sdist, and kept, is installed in the other ways.
+After each installation it is asked whether its dependencies are there, and whether it works
+(release/smoke.py). Prints a line for each; the exit status is 1 if one has failed.
 """
 
 from __future__ import annotations
@@ -81,7 +82,9 @@ class Bench:
             raise InstallError(str(exc))
         if done.returncode:
             said = (done.stdout + done.stderr).strip()
-            raise InstallError(f"{' '.join(command)}: exit status {done.returncode}\n{said[-4000:]}")
+            raise InstallError(
+                f"{' '.join(command)}: exit status {done.returncode}\n{said[-4000:]}"
+            )
         return done.stdout
 
     def venv(self, name: str) -> Path:
@@ -169,8 +172,10 @@ def pipx(bench: Bench) -> str:
     """pipx, wheel"""
     program, home = str(TOOLS / "pipx"), bench.folder / "pipx"
     places = {
-        "PIPX_HOME": str(home), "PIPX_BIN_DIR": str(home / "bin"), "PIPX_MAN_DIR": str(home / "man"),
-    }  # fmt: skip
+        "PIPX_HOME": str(home),
+        "PIPX_BIN_DIR": str(home / "bin"),
+        "PIPX_MAN_DIR": str(home / "man"),
+    }
     wheel = str(bench.compiled())
     bench.run(program, "install", "--python", str(bench.python), wheel, **places)
     found = {path.name for path in (home / "bin").iterdir()}

@@ -2,9 +2,9 @@
 
     python release/smoke.py --codec compiled
 
-It needs nothing but kong-pdk and this repository: which codec there is, what a plugin's dump says, and
-events that the server answers over its socket, in threads and in worker processes. Exit status 1 if
-something is not as it must be, with what on standard error.
+It needs nothing but kong-pdk and this repository: which codec there is, what a plugin's dump says,
+and events that the server answers over its socket, in threads and in worker processes. Exit status
+1 if something is not as it must be, with what on standard error.
 """
 
 from __future__ import annotations

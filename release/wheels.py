@@ -1,12 +1,12 @@
-"""Builds the wheels of a release from the sdist, with cibuildwheel: [tool.cibuildwheel] in pyproject.toml.
+"""Builds a release's wheels from the sdist: [tool.cibuildwheel] in pyproject.toml says which.
 
-    python3 dev.py wheels                             those of this machine's processor, into build/dist
+    python3 dev.py wheels                             this machine's processor's, into build/dist
     python3 dev.py wheels --only cp313-musllinux_x86_64
     python3 dev.py wheels --print-build-identifiers   which there are
     python3 dev.py wheels --help                      everything else that cibuildwheel can do
 
-Needs Docker or Podman, and Python 3.11 or newer. Each wheel is tested in its image, and then looked at
-as `python3 dev.py dist --check` does.
+Needs Docker or Podman, and Python 3.11 or newer. Each wheel is tested in its image, and then looked
+at as `python3 dev.py dist --check` does.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ def main() -> int:
         return 1
     told = {"--help", "-h", "--print-build-identifiers"} & set(arguments)
     if told & {"--help", "-h"}:
-        print(__doc__)
+        print(__doc__, flush=True)
+    if told:
+        return subprocess.run([str(PROGRAM), *arguments, str(dist.ROOT)]).returncode
     try:
         with tempfile.TemporaryDirectory(prefix="kong-pdk-") as name:
             (sdist,) = dist.make(("sdist",), Path(name, "sdist"))
             wheels = Path(name, "wheels")
-            places = [] if told else ["--platform", "linux", "--output-dir", str(wheels)]
+            places = ("--platform", "linux", "--output-dir", str(wheels))
             done = subprocess.run(
                 [str(PROGRAM), *places, *arguments, str(sdist)],
                 env={**os.environ, "SOURCE_DATE_EPOCH": str(dist.epoch())},
             )
-            if told or done.returncode:
+            if done.returncode:
                 return done.returncode
             made = sorted(wheels.glob("*.whl"))
             dist.check(made)

@@ -1,7 +1,7 @@
 """The sdist and the pure wheel, as ``python3 dev.py dist`` makes them; and what it refuses.
 
-They are made twice: of this checkout, or whatever it is, and of the sdist unpacked in another place,
-which no git knows. Each run looks at its files itself.
+They are made twice: of this checkout, or whatever it is, and of the sdist unpacked in another
+place, which no git knows. Each run looks at its files itself.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def changed(wheel: Path, target: Path, name: str, data: bytes) -> Path:
     [
         ("kong_pdk/stray.py", "", "", "should not be there: ['kong_pdk/stray.py']"),
         ("kong_pdk/_speedups.so", "", "", "compiled modules: 1, not 0"),
-        ("{info}/METADATA", "Version: ", "Version: 9", "version: '9"),
+        ("{info}/METADATA", "\nVersion: ", "\nVersion: 9", "version: '9"),
         ("{info}/METADATA", "Provides-Extra: try\n", "", "extras: should not be there: []; is "),
         ("{info}/WHEEL", "Purelib: true", "Purelib: false", "Root-Is-Purelib: 'false', not 'true'"),
         ("{info}/WHEEL", "py3-none-any", "py2-none-any", "should not be there: ['py2-none-any']"),

@@ -1,4 +1,4 @@
-"""``[tool.cibuildwheel]``: which wheels it makes, and that what it runs in their images works here."""
+"""``[tool.cibuildwheel]``: which wheels it makes, and whether its tests work here."""
 
 from __future__ import annotations
 
