@@ -3,6 +3,7 @@
     python3 dev.py installs              all of it
     python3 dev.py installs 3.9 3.13     with these Pythons only
     python3 dev.py installs --form uv    in this way only
+    python3 dev.py installs --dist DIR   what is there, in place of what would be built here
 
 Pythons are those on the PATH as python3.X, and pyenv's. The sdist is made once, and one wheel for
 each Python: what its own pip has built from the sdist, and kept, is installed in the other ways.
@@ -54,10 +55,14 @@ class Bench:
         sdist: to install from.
         pure: the pure wheel.
         folder: an empty one.
+        ready: where wheels are that were built elsewhere, if there are any.
     """
 
-    def __init__(self, python: Path, sdist: Path, pure: Path, folder: Path) -> None:
+    def __init__(
+        self, python: Path, sdist: Path, pure: Path, folder: Path, ready: Optional[Path] = None
+    ) -> None:
         self.python, self.sdist, self.pure, self.folder = python, sdist, pure, folder
+        self.ready = ready
         self.wheel: Optional[Path] = None
 
     def run(self, *command: str, **variables: str) -> str:
@@ -94,12 +99,26 @@ class Bench:
         return folder / "bin" / "python"
 
     def compiled(self) -> Path:
-        """The wheel for this Python: what pip has built from the sdist, or builds now."""
+        """The wheel for this Python: of those that are ready, or built by pip from the sdist.
+
+        Raises:
+            InstallError: it cannot be built, or none that is ready fits.
+        """
         if self.wheel is None:
             python = self.venv("builds")
             wheels = self.folder / "wheels"
-            pip(self, python, "wheel", "--no-deps", "-w", str(wheels), str(self.sdist),
-                KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
+            if self.ready:
+                # What pip would choose; offline, so that no other release gets in.
+                pip(self, python, "download", "--no-deps", "--no-index", "--pre", "--only-binary",
+                    ":all:", "--find-links", str(self.ready), "-d", str(wheels), "kong-pdk",
+                    PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")  # fmt: skip
+                (self.wheel,) = wheels.iterdir()
+                if self.wheel.name == self.pure.name:
+                    raise InstallError(f"{self.ready} has no compiled wheel for {self.python}")
+                return self.wheel
+            # With its name, by which pip finds what it has built of this file before.
+            pip(self, python, "wheel", "--no-deps", "-w", str(wheels),
+                f"kong-pdk @ {self.sdist.as_uri()}", KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
             (self.wheel,) = wheels.iterdir()
         return self.wheel
 
@@ -262,10 +281,25 @@ def pythons(wanted: Sequence[str] = ()) -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def distributions() -> Iterator[tuple[Path, Path, Path]]:
-    """The sdist, the pure wheel, and a folder to install in."""
+def distributions(ready: Optional[Path]) -> Iterator[tuple[Path, Path, Path]]:
+    """The sdist, the pure wheel, and a folder to install in.
+
+    Args:
+        ready: where they are; they are made if it is None.
+
+    Raises:
+        InstallError: they are not there.
+        DistError: they cannot be made.
+    """
     with tempfile.TemporaryDirectory(prefix="kong-pdk-") as name:
-        sdist, pure = dist.make(("sdist", "pure"), Path(name, "dist"))
+        if ready is None:
+            sdist, pure = dist.make(("sdist", "pure"), Path(name, "dist"))
+        else:
+            sdist = ready / f"kong_pdk-{dist.version()}.tar.gz"
+            pure = ready / f"kong_pdk-{dist.version()}-py3-none-any.whl"
+            for path in (sdist, pure):
+                if not path.is_file():
+                    raise InstallError(f"{path} is missing: python3 dev.py dist makes it")
         yield sdist, pure, Path(name)
 
 
@@ -278,14 +312,17 @@ def main() -> int:
     parser.add_argument("--form", action="append", choices=sorted(FORMS), help="may be repeated")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
                         help="how many Pythons at once")  # fmt: skip
+    parser.add_argument("--dist", type=Path, metavar="DIR",
+                        help="has the sdist, the pure wheel, and compiled ones")  # fmt: skip
     args = parser.parse_args()
+    ready = args.dist.resolve() if args.dist else None
     failed: list[str] = []
     printing = threading.Lock()
 
     def with_python(version: str, path: Path) -> None:
         folder = base / version
         folder.mkdir()
-        bench = Bench(path, sdist, pure, folder)
+        bench = Bench(path, sdist, pure, folder, ready)
         for name in args.form or FORMS:
             start = time.monotonic()
             label = f"{version:5} {FORMS[name].__doc__:32}"
@@ -299,7 +336,10 @@ def main() -> int:
 
     try:
         found = pythons(args.versions)
-        with distributions() as (sdist, pure, base), ThreadPoolExecutor(max(args.jobs, 1)) as pool:
+        with (
+            distributions(ready) as (sdist, pure, base),
+            ThreadPoolExecutor(max(args.jobs, 1)) as pool,
+        ):
             for done in [pool.submit(with_python, *one) for one in found.items()]:
                 done.result()
     except (InstallError, dist.DistError, OSError) as exc:
