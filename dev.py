@@ -7,6 +7,8 @@
                              up to date
     python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks
                              the network whether links to other sites still lead somewhere
+    python3 dev.py changelog  what the fragments in changelog.d make of the next version's entry;
+                             with a version its entry in CHANGELOG.md
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
@@ -47,6 +49,9 @@ SWITCHES = (
 LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
+
+#: What makes a release; each has a --help.
+RELEASE = {"changelog": "release.changelog"}
 
 
 def run(*command: str, **more: object) -> None:
@@ -204,6 +209,9 @@ def main() -> None:
     elif command == "generate":
         install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
+    elif command in RELEASE:
+        install(LINT)
+        run(str(BIN / "python"), "-m", RELEASE[command], *arguments, env=generator_environment())
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)

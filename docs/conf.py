@@ -5,6 +5,7 @@ site needs is added to them here, as they are read:
 
 - The menu: the lists of links in index.md, section by section. A page that none of them names comes
   last in the section of its folder.
+- The changelog shows what is not released, too.
 - A page of project/ names a file outside of docs/, which the site shows in its place; links to that
   file lead to the page. Links to other files outside of docs/, such as examples, become downloads.
 """
@@ -13,10 +14,14 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from kong_pdk import __version__
+from release.changelog import with_pending
 
 project = "kong-pdk"
 author = "the authors of kong-pdk"
@@ -117,7 +122,10 @@ def on_read(app: Any, name: str, source: list[str]) -> None:
     origin = borrowed(page) if name.startswith("project/") else None
     if origin is not None:
         app.env.note_dependency(str(origin))
-        source[0] = relink(origin.read_text(encoding="utf-8"), origin.parent, page.parent)
+        text = origin.read_text(encoding="utf-8")
+        if origin.name == "CHANGELOG.md":
+            text = with_pending()
+        source[0] = relink(text, origin.parent, page.parent)
     else:
         source[0] = relink(source[0], page.parent, page.parent)
     if name == root_doc:
