@@ -10,6 +10,8 @@
     python3 dev.py changelog  what the fragments in changelog.d make of the next version's entry;
                              with a version its entry in CHANGELOG.md
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
+    python3 dev.py sbom      a bill of materials of the files in build/dist, into build/sbom
+    python3 dev.py release   what is in the way of a release; --prepare commits and tags it
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
@@ -50,8 +52,11 @@ LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 
+#: What makes distributions, tries and describes them; modules of release/.
+DISTRIBUTIONS = ("sbom",)
+
 #: What makes a release; each has a --help.
-RELEASE = {"changelog": "release.changelog"}
+RELEASE = {"changelog": "release.changelog", "release": "release.checklist"}
 
 
 def run(*command: str, **more: object) -> None:
@@ -105,6 +110,25 @@ def install(extras: str) -> None:
     stamp.write_text(wanted)
     server = (str(BIN / "kong-python-pluginserver"), "--version", "-v")
     run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
+
+
+def release_tools() -> Path:
+    """Have the tools that make and install distributions; returns their Python.
+
+    They are in a virtual environment of their own, with the locked tools that build the package.
+    """
+    venv = Path(f"{VENV}-release")
+    files = ("deploy/docker/build-requirements.txt", "release/requirements.txt")
+    wanted = sys.version + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    stamp = venv / "stamp"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        print(f"installing the release's tools into {venv}", file=sys.stderr)
+        run(sys.executable, "-m", "venv", "--clear", str(venv))
+        pip = (str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+        run(*pip, "install", "-q", "--require-hashes", "-r", files[0])
+        run(*pip, "install", "-q", "-r", files[1])
+        stamp.write_text(wanted, encoding="utf-8")
+    return venv / "bin" / "python"
 
 
 def generator_environment() -> dict[str, str]:
@@ -209,6 +233,8 @@ def main() -> None:
     elif command == "generate":
         install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
+    elif command in DISTRIBUTIONS:
+        run(str(release_tools()), "-m", f"release.{command}", *arguments)
     elif command in RELEASE:
         install(LINT)
         run(str(BIN / "python"), "-m", RELEASE[command], *arguments, env=generator_environment())

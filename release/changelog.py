@@ -92,15 +92,25 @@ def entry(version: str, root: Path = ROOT) -> str:
     )
 
 
+def notes(version: str, root: Path = ROOT) -> str:
+    """What to say of a release; of a pre-release, what will be said of the final one.
+
+    Raises ChangelogError for a final version without an entry.
+    """
+    if version.replace(".", "").isdigit():
+        return entry(version, root)
+    return pending(root).partition("\n")[2].lstrip()
+
+
 def main() -> None:
     """Print an entry of the changelog."""
     parser = argparse.ArgumentParser(prog="dev.py changelog", description="Print the changelog.")
     parser.add_argument(
-        "version", nargs="?", help="print this version's entry, not what comes next"
+        "version", nargs="?", help="print what is said of this release, not what comes next"
     )
     version = parser.parse_args().version
     try:
-        print(entry(version) if version else pending(), end="")
+        print(notes(version) if version else pending(), end="")
     except ChangelogError as error:
         sys.exit(f"changelog: {error}")
 
