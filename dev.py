@@ -21,6 +21,9 @@
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
                              see --help and soak/README.md
     python3 dev.py kills     whether a request passes while processes are killed under load
+    python3 dev.py dist      the sdist and wheels, into build/dist, each of them looked at
+    python3 dev.py wheels    the wheels for all Pythons and C libraries; needs Docker
+    python3 dev.py installs  whether they can be installed, in each way, with each Python found here
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
@@ -53,7 +56,7 @@ LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 
 #: What makes distributions, tries and describes them; modules of release/.
-DISTRIBUTIONS = ("sbom",)
+DISTRIBUTIONS = ("dist", "installs", "sbom", "wheels")
 
 #: What makes a release; each has a --help.
 RELEASE = {"changelog": "release.changelog", "release": "release.checklist"}
@@ -99,7 +102,8 @@ def install(extras: str) -> None:
         print("building kong-pdk", file=sys.stderr)
         for old in VENV.glob("kong-pdk-*.stamp"):
             old.unlink()
-        for left in (wheels, ROOT / "build"):  # of a build before this one
+        # What setuptools has left of a build before this one; build/dist and build/docs stay.
+        for left in (wheels, *(ROOT / "build").glob("lib*"), *(ROOT / "build").glob("bdist*")):
             shutil.rmtree(left, ignore_errors=True)
         run(*pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", str(wheels), ".")
         built.write_text(wanted)
@@ -233,8 +237,6 @@ def main() -> None:
     elif command == "generate":
         install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
-    elif command in DISTRIBUTIONS:
-        run(str(release_tools()), "-m", f"release.{command}", *arguments)
     elif command in RELEASE:
         install(LINT)
         run(str(BIN / "python"), "-m", RELEASE[command], *arguments, env=generator_environment())
@@ -256,6 +258,8 @@ def main() -> None:
         if command == "kills" and not any(one.startswith("--kills") for one in arguments):
             arguments = ["--kills", "20", *arguments]
         run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
+    elif command in DISTRIBUTIONS:
+        run(str(release_tools()), "-m", f"release.{command}", *arguments)
     elif command == "sanitize":
         sanitize(arguments)
     else:
