@@ -7,7 +7,11 @@
                              up to date
     python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks
                              the network whether links to other sites still lead somewhere
+    python3 dev.py changelog  what the fragments in changelog.d make of the next version's entry;
+                             with a version its entry in CHANGELOG.md
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
+    python3 dev.py sbom      a bill of materials of the files in build/dist, into build/sbom
+    python3 dev.py release   what is in the way of a release; --prepare commits and tags it
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
@@ -51,8 +55,11 @@ LINT = "try,gevent,metrics,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
 
-#: What makes distributions and tries them; modules of release/.
-DISTRIBUTIONS = ("dist", "installs", "wheels")
+#: What makes distributions, tries and describes them; modules of release/.
+DISTRIBUTIONS = ("dist", "installs", "sbom", "wheels")
+
+#: What makes a release; each has a --help.
+RELEASE = {"changelog": "release.changelog", "release": "release.checklist"}
 
 
 def run(*command: str, **more: object) -> None:
@@ -230,6 +237,9 @@ def main() -> None:
     elif command == "generate":
         install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
+    elif command in RELEASE:
+        install(LINT)
+        run(str(BIN / "python"), "-m", RELEASE[command], *arguments, env=generator_environment())
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
