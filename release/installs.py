@@ -208,13 +208,14 @@ def pipx(bench: Bench) -> str:
 
 def published_and_back(bench: Bench) -> str:
     """pip, from the published and back"""
+    # Its gevent takes minutes to compile, and the newest one has no wheel for each Python.
     python = bench.venv("published")
-    pip(bench, python, "install", PUBLISHED)
+    pip(bench, python, "install", "--prefer-binary", PUBLISHED)
     dumps(bench, python)
     pip(bench, python, "install", "--upgrade", str(bench.compiled()))
     pip(bench, python, "check")
     works(bench, python, "compiled")
-    pip(bench, python, "install", PUBLISHED)
+    pip(bench, python, "install", "--prefer-binary", PUBLISHED)
     pip(bench, python, "check")
     dumps(bench, python)
     return "compiled"
