@@ -3,6 +3,7 @@
     python3 dev.py installs              all of it
     python3 dev.py installs 3.9 3.13     with these Pythons only
     python3 dev.py installs --form uv    in this way only
+    python3 dev.py installs --from build/dist    what was made before, as a release does
 
 Pythons are those on the PATH as python3.X, and pyenv's. The sdist is made once, and one wheel for
 each Python: what its own pip has built from the sdist, and kept, is installed in the other ways.
@@ -39,6 +40,8 @@ MISLEADING = re.compile(
     r"KONG_|PYTHON|VIRTUAL_ENV$|PIP_(TARGET|PREFIX|ROOT|USER|REQUIRE_VIRTUALENV|PYTHON)$|"
     r"PIPX_|UV_(PYTHON|PROJECT|SYSTEM|TARGET|PREFIX)|(CC|CFLAGS|LDSHARED|LDFLAGS)$"
 )
+#: How the names of the sdist and of the pure wheel end.
+ENDS = (".tar.gz", "-py3-none-any.whl")
 LIMIT = 600  # seconds for each command
 
 
@@ -54,10 +57,14 @@ class Bench:
         sdist: to install from.
         pure: the pure wheel.
         folder: an empty one.
+        made: a folder with wheels, of which this Python's pip takes one; without it one is built.
     """
 
-    def __init__(self, python: Path, sdist: Path, pure: Path, folder: Path) -> None:
+    def __init__(
+        self, python: Path, sdist: Path, pure: Path, folder: Path, made: Optional[Path] = None
+    ) -> None:
         self.python, self.sdist, self.pure, self.folder = python, sdist, pure, folder
+        self.made = made
         self.wheel: Optional[Path] = None
 
     def run(self, *command: str, **variables: str) -> str:
@@ -94,12 +101,17 @@ class Bench:
         return folder / "bin" / "python"
 
     def compiled(self) -> Path:
-        """The wheel for this Python: what pip has built from the sdist, or builds now."""
+        """The wheel for this Python: what pip has built from the sdist, or builds or finds now."""
         if self.wheel is None:
             python = self.venv("builds")
             wheels = self.folder / "wheels"
-            pip(self, python, "wheel", "--no-deps", "-w", str(wheels), str(self.sdist),
-                KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
+            if self.made is not None:
+                pip(self, python, "download", "--no-deps", "--no-index", "--find-links",
+                    str(self.made), "--only-binary", ":all:", "-d", str(wheels),
+                    f"kong-pdk=={dist.version()}")  # fmt: skip
+            else:
+                pip(self, python, "wheel", "--no-deps", "-w", str(wheels), str(self.sdist),
+                    KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
             (self.wheel,) = wheels.iterdir()
         return self.wheel
 
@@ -262,9 +274,22 @@ def pythons(wanted: Sequence[str] = ()) -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def distributions() -> Iterator[tuple[Path, Path, Path]]:
-    """The sdist, the pure wheel, and a folder to install in."""
+def distributions(made: Optional[Path]) -> Iterator[tuple[Path, Path, Path]]:
+    """The sdist, the pure wheel, and a folder to install in.
+
+    Args:
+        made: where they are already; else they are made.
+
+    Raises:
+        InstallError: they are not there.
+    """
     with tempfile.TemporaryDirectory(prefix="kong-pdk-") as name:
+        if made is not None:
+            sdists, pures = (list(made.glob(f"kong_pdk-*{end}")) for end in ENDS)
+            if len(sdists) != 1 or len(pures) != 1:
+                raise InstallError(f"there must be one sdist and one pure wheel in {made}")
+            yield sdists[0], pures[0], Path(name)
+            return
         sdist, pure = dist.make(("sdist", "pure"), Path(name, "dist"))
         yield sdist, pure, Path(name)
 
@@ -276,16 +301,19 @@ def main() -> int:
     )
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="of Python, as 3.9")
     parser.add_argument("--form", action="append", choices=sorted(FORMS), help="may be repeated")
+    parser.add_argument("--from", dest="made", metavar="FOLDER", type=Path,
+                        help="what was made before")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
                         help="how many Pythons at once")  # fmt: skip
     args = parser.parse_args()
+    made, jobs = args.made.resolve() if args.made else None, max(args.jobs, 1)
     failed: list[str] = []
     printing = threading.Lock()
 
     def with_python(version: str, path: Path) -> None:
         folder = base / version
         folder.mkdir()
-        bench = Bench(path, sdist, pure, folder)
+        bench = Bench(path, sdist, pure, folder, made)
         for name in args.form or FORMS:
             start = time.monotonic()
             label = f"{version:5} {FORMS[name].__doc__:32}"
@@ -299,7 +327,7 @@ def main() -> int:
 
     try:
         found = pythons(args.versions)
-        with distributions() as (sdist, pure, base), ThreadPoolExecutor(max(args.jobs, 1)) as pool:
+        with distributions(made) as (sdist, pure, base), ThreadPoolExecutor(jobs) as pool:
             for done in [pool.submit(with_python, *one) for one in found.items()]:
                 done.result()
     except (InstallError, dist.DistError, OSError) as exc:
