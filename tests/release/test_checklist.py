@@ -69,6 +69,7 @@ def settings_of_git() -> object:
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory, settings_of_git: object) -> Path:
     """A repository in which M.4.0 can be released."""
+    tool("git", "apt-get install git")
     folder = tmp_path_factory.mktemp("origin") / "kong-pdk"
     built = (
         "build",

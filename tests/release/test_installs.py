@@ -27,9 +27,9 @@ def test_what_was_made_before_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [(), (SDIST,), (PURE,), (SDIST, PURE, SDIST.replace("2", "4"))])
 def test_one_of_each_must_be_there(tmp_path: Path, names: tuple[str, ...]) -> None:
-    with pytest.raises(installs.InstallError, match="must be one sdist and one pure wheel in"):
-        with installs.distributions(files(tmp_path, *names)):
-            pass
+    wanted = pytest.raises(installs.InstallError, match="must be one sdist and one pure wheel in")
+    with wanted, installs.distributions(files(tmp_path, *names)):
+        pass
 
 
 def test_a_wheel_is_chosen_by_pip_and_not_built(
