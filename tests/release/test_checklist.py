@@ -371,7 +371,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str, str]] = [
         "pages",
         edit("docs/how-to/docker.md", r">=\d\.3", ">=1.0.dev1"),
         NEXT,
-        "kong-pdk>=1.0.dev1 takes unfinished ones",
+        "kong-pdk>=1.0.dev1 lets pip take pre-releases",
     ),
     (
         "pages",
