@@ -260,7 +260,7 @@ def check_wheel(path: Path, root: Path = ROOT) -> None:
     pure = (abi, platform) == ("none", "any")
     info = f"kong_pdk-{version(root)}.dist-info"
     with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
+        names = {name for name in archive.namelist() if not name.endswith("/")}
         texts = {
             name: archive.read(f"{info}/{name}").decode()
             for name in ("METADATA", "WHEEL", "entry_points.txt")

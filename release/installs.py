@@ -3,7 +3,7 @@
     python3 dev.py installs              all of it
     python3 dev.py installs 3.9 3.13     with these Pythons only
     python3 dev.py installs --form uv    in this way only
-    python3 dev.py installs --from build/dist    what was made before, as a release does
+    python3 dev.py installs --dist DIR   what is there, in place of what would be built here
 
 Pythons are those on the PATH as python3.X, and pyenv's. The sdist is made once, and one wheel for
 each Python: what its own pip has built from the sdist, and kept, is installed in the other ways.
@@ -40,8 +40,6 @@ MISLEADING = re.compile(
     r"KONG_|PYTHON|VIRTUAL_ENV$|PIP_(TARGET|PREFIX|ROOT|USER|REQUIRE_VIRTUALENV|PYTHON)$|"
     r"PIPX_|UV_(PYTHON|PROJECT|SYSTEM|TARGET|PREFIX)|(CC|CFLAGS|LDSHARED|LDFLAGS)$"
 )
-#: How the names of the sdist and of the pure wheel end.
-ENDS = (".tar.gz", "-py3-none-any.whl")
 LIMIT = 600  # seconds for each command
 
 
@@ -57,14 +55,14 @@ class Bench:
         sdist: to install from.
         pure: the pure wheel.
         folder: an empty one.
-        made: a folder with wheels, of which this Python's pip takes one; without it one is built.
+        ready: where wheels are that were built elsewhere, if there are any.
     """
 
     def __init__(
-        self, python: Path, sdist: Path, pure: Path, folder: Path, made: Optional[Path] = None
+        self, python: Path, sdist: Path, pure: Path, folder: Path, ready: Optional[Path] = None
     ) -> None:
         self.python, self.sdist, self.pure, self.folder = python, sdist, pure, folder
-        self.made = made
+        self.ready = ready
         self.wheel: Optional[Path] = None
 
     def run(self, *command: str, **variables: str) -> str:
@@ -101,17 +99,26 @@ class Bench:
         return folder / "bin" / "python"
 
     def compiled(self) -> Path:
-        """The wheel for this Python: what pip has built from the sdist, or builds or finds now."""
+        """The wheel for this Python: of those that are ready, or built by pip from the sdist.
+
+        Raises:
+            InstallError: it cannot be built, or none that is ready fits.
+        """
         if self.wheel is None:
             python = self.venv("builds")
             wheels = self.folder / "wheels"
-            if self.made is not None:
-                pip(self, python, "download", "--no-deps", "--no-index", "--find-links",
-                    str(self.made), "--only-binary", ":all:", "-d", str(wheels),
-                    f"kong-pdk=={dist.version()}")  # fmt: skip
-            else:
-                pip(self, python, "wheel", "--no-deps", "-w", str(wheels), str(self.sdist),
-                    KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
+            if self.ready:
+                # What pip would choose; offline, so that no other release gets in.
+                pip(self, python, "download", "--no-deps", "--no-index", "--pre", "--only-binary",
+                    ":all:", "--find-links", str(self.ready), "-d", str(wheels), "kong-pdk",
+                    PIP_CONFIG_FILE=os.devnull, PIP_FIND_LINKS="")  # fmt: skip
+                (self.wheel,) = wheels.iterdir()
+                if self.wheel.name == self.pure.name:
+                    raise InstallError(f"{self.ready} has no compiled wheel for {self.python}")
+                return self.wheel
+            # With its name, by which pip finds what it has built of this file before.
+            pip(self, python, "wheel", "--no-deps", "-w", str(wheels),
+                f"kong-pdk @ {self.sdist.as_uri()}", KONG_PDK_REQUIRE_EXTENSIONS="1")  # fmt: skip
             (self.wheel,) = wheels.iterdir()
         return self.wheel
 
@@ -274,23 +281,25 @@ def pythons(wanted: Sequence[str] = ()) -> dict[str, Path]:
 
 
 @contextlib.contextmanager
-def distributions(made: Optional[Path]) -> Iterator[tuple[Path, Path, Path]]:
+def distributions(ready: Optional[Path]) -> Iterator[tuple[Path, Path, Path]]:
     """The sdist, the pure wheel, and a folder to install in.
 
     Args:
-        made: where they are already; else they are made.
+        ready: where they are; they are made if it is None.
 
     Raises:
         InstallError: they are not there.
+        DistError: they cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix="kong-pdk-") as name:
-        if made is not None:
-            sdists, pures = (list(made.glob(f"kong_pdk-*{end}")) for end in ENDS)
-            if len(sdists) != 1 or len(pures) != 1:
-                raise InstallError(f"there must be one sdist and one pure wheel in {made}")
-            yield sdists[0], pures[0], Path(name)
-            return
-        sdist, pure = dist.make(("sdist", "pure"), Path(name, "dist"))
+        if ready is None:
+            sdist, pure = dist.make(("sdist", "pure"), Path(name, "dist"))
+        else:
+            sdist = ready / f"kong_pdk-{dist.version()}.tar.gz"
+            pure = ready / f"kong_pdk-{dist.version()}-py3-none-any.whl"
+            for path in (sdist, pure):
+                if not path.is_file():
+                    raise InstallError(f"{path} is missing: python3 dev.py dist makes it")
         yield sdist, pure, Path(name)
 
 
@@ -301,19 +310,19 @@ def main() -> int:
     )
     parser.add_argument("versions", nargs="*", metavar="VERSION", help="of Python, as 3.9")
     parser.add_argument("--form", action="append", choices=sorted(FORMS), help="may be repeated")
-    parser.add_argument("--from", dest="made", metavar="FOLDER", type=Path,
-                        help="what was made before")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1),
                         help="how many Pythons at once")  # fmt: skip
+    parser.add_argument("--dist", type=Path, metavar="DIR",
+                        help="has the sdist, the pure wheel, and compiled ones")  # fmt: skip
     args = parser.parse_args()
-    made, jobs = args.made.resolve() if args.made else None, max(args.jobs, 1)
+    ready = args.dist.resolve() if args.dist else None
     failed: list[str] = []
     printing = threading.Lock()
 
     def with_python(version: str, path: Path) -> None:
         folder = base / version
         folder.mkdir()
-        bench = Bench(path, sdist, pure, folder, made)
+        bench = Bench(path, sdist, pure, folder, ready)
         for name in args.form or FORMS:
             start = time.monotonic()
             label = f"{version:5} {FORMS[name].__doc__:32}"
@@ -327,7 +336,10 @@ def main() -> int:
 
     try:
         found = pythons(args.versions)
-        with distributions(made) as (sdist, pure, base), ThreadPoolExecutor(jobs) as pool:
+        with (
+            distributions(ready) as (sdist, pure, base),
+            ThreadPoolExecutor(max(args.jobs, 1)) as pool,
+        ):
             for done in [pool.submit(with_python, *one) for one in found.items()]:
                 done.result()
     except (InstallError, dist.DistError, OSError) as exc:
