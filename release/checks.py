@@ -290,6 +290,8 @@ def pages(it: Candidate) -> Iterator[str]:
                     specifiers = SpecifierSet(wanted)
                 except InvalidSpecifier:
                     continue  # prose
+                if all(one.operator in ("<", "<=", "!=") for one in specifiers):
+                    continue  # the published package of the same name, which was before
                 if not specifiers.contains(it.version, prereleases=True):
                     yield f"{name}:{number}: kong-pdk{wanted} does not allow {it.text}: change it"
                 elif final and any(Version(one.version).is_prerelease for one in specifiers):

@@ -363,9 +363,9 @@ WRONG: list[tuple[str, Callable[[Path], object], str, str]] = [
     ),
     (
         "pages",
-        edit("docs/tutorial.md", r"\]>=\d\.3", f"]<{MAJOR}.4"),
+        edit("docs/tutorial.md", r"\]>=\d\.3", f"]>={MAJOR}.5"),
         NEXT,
-        f"docs/tutorial.md:17: kong-pdk<{MAJOR}.4 does not allow {NEXT}",
+        f"docs/tutorial.md:17: kong-pdk>={MAJOR}.5 does not allow {NEXT}",
     ),
     (
         "pages",
