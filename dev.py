@@ -239,7 +239,7 @@ def main() -> None:
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
     elif command in RELEASE:
         install(LINT)
-        run(str(BIN / "python"), "-m", RELEASE[command], *arguments, env=generator_environment())
+        run(str(BIN / "python"), "-m", RELEASE[command], *arguments)
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)

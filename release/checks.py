@@ -290,11 +290,16 @@ def pages(it: Candidate) -> Iterator[str]:
                     specifiers = SpecifierSet(wanted)
                 except InvalidSpecifier:
                     continue  # prose
+                if all(one.operator in ("<", "<=", "!=") for one in specifiers):
+                    continue  # the published package of the same name, which was before
                 if not specifiers.contains(it.version, prereleases=True):
                     yield f"{name}:{number}: kong-pdk{wanted} does not allow {it.text}: change it"
                 elif final and any(Version(one.version).is_prerelease for one in specifiers):
                     least = f"{it.version.major}.{it.version.minor}"
-                    yield f"{name}:{number}: kong-pdk{wanted} takes unfinished ones: >={least}"
+                    yield (
+                        f"{name}:{number}: kong-pdk{wanted} lets pip take pre-releases of later "
+                        f"versions, too: write >={least}"
+                    )
     if f"| {it.version.major}." not in it.read("SECURITY.md"):
         yield f"SECURITY.md: its table has no line for {it.version.major}.x: add it"
 
