@@ -25,8 +25,8 @@ ROOT = pages.ROOT
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """What the changelog is made of, without a fragment."""
-    for name in ("pyproject.toml", "CHANGELOG.md"):
-        shutil.copy(ROOT / name, tmp_path)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "CHANGELOG.md").write_text(f"# Changelog\n\n{changelog.MARKER}")
     (tmp_path / "changelog.d").mkdir()
     for name in ("README.md", "template.md"):
         shutil.copy(ROOT / "changelog.d" / name, tmp_path / "changelog.d")
