@@ -7,7 +7,11 @@
                              up to date
     python3 dev.py docs      the site of the documentation, into build/docs; with --links it asks
                              the network whether links to other sites still lead somewhere
+    python3 dev.py changelog  what the fragments in changelog.d make of the next version's entry;
+                             with a version its entry in CHANGELOG.md
     python3 dev.py generate  what comes from pdkgen/spec: types, table and reference of the PDK
+    python3 dev.py sbom      a bill of materials of the files in build/dist, into build/sbom
+    python3 dev.py release   what is in the way of a release; --prepare commits and tags it
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
@@ -17,6 +21,9 @@
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
                              see --help and soak/README.md
     python3 dev.py kills     whether a request passes while processes are killed under load
+    python3 dev.py dist      the sdist and wheels, into build/dist, each of them looked at
+    python3 dev.py wheels    the wheels for all Pythons and C libraries; needs Docker
+    python3 dev.py installs  whether they can be installed, in each way, with each Python found here
     python3 dev.py sanitize  tests and fuzz targets of the codec under AddressSanitizer and UBSan
 
 Needs Python 3.9 or newer with venv, and uses a C compiler if there is one. The package is built
@@ -47,6 +54,12 @@ SWITCHES = (
 LINT = "try,gevent,metrics,tracing,pydantic,reload,completion,lint,types,docs"
 #: What measures, beside pytest.
 SCRIPTS = {"compare": "benchmarks/compare.py", "figures": "benchmarks/support/figures.py"}
+
+#: What makes distributions, tries and describes them; modules of release/.
+DISTRIBUTIONS = ("dist", "installs", "sbom", "wheels")
+
+#: What makes a release; each has a --help.
+RELEASE = {"changelog": "release.changelog", "release": "release.checklist"}
 
 
 def run(*command: str, **more: object) -> None:
@@ -89,7 +102,8 @@ def install(extras: str) -> None:
         print("building kong-pdk", file=sys.stderr)
         for old in VENV.glob("kong-pdk-*.stamp"):
             old.unlink()
-        for left in (wheels, ROOT / "build"):  # of a build before this one
+        # What setuptools has left of a build before this one; build/dist and build/docs stay.
+        for left in (wheels, *(ROOT / "build").glob("lib*"), *(ROOT / "build").glob("bdist*")):
             shutil.rmtree(left, ignore_errors=True)
         run(*pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", str(wheels), ".")
         built.write_text(wanted)
@@ -100,6 +114,25 @@ def install(extras: str) -> None:
     stamp.write_text(wanted)
     server = (str(BIN / "kong-python-pluginserver"), "--version", "-v")
     run(*server, stdout=sys.stderr, env={**os.environ, **sanitizer_environment()})
+
+
+def release_tools() -> Path:
+    """Have the tools that make and install distributions; returns their Python.
+
+    They are in a virtual environment of their own, with the locked tools that build the package.
+    """
+    venv = Path(f"{VENV}-release")
+    files = ("deploy/docker/build-requirements.txt", "release/requirements.txt")
+    wanted = sys.version + "".join((ROOT / name).read_text(encoding="utf-8") for name in files)
+    stamp = venv / "stamp"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        print(f"installing the release's tools into {venv}", file=sys.stderr)
+        run(sys.executable, "-m", "venv", "--clear", str(venv))
+        pip = (str(venv / "bin" / "python"), "-m", "pip", "--disable-pip-version-check")
+        run(*pip, "install", "-q", "--require-hashes", "-r", files[0])
+        run(*pip, "install", "-q", "-r", files[1])
+        stamp.write_text(wanted, encoding="utf-8")
+    return venv / "bin" / "python"
 
 
 def generator_environment() -> dict[str, str]:
@@ -204,6 +237,9 @@ def main() -> None:
     elif command == "generate":
         install(LINT)
         run(str(BIN / "python"), "-m", "pdkgen", *arguments, env=generator_environment())
+    elif command in RELEASE:
+        install(LINT)
+        run(str(BIN / "python"), "-m", RELEASE[command], *arguments)
     elif command == "bench":
         install("try,gevent,test")
         run(str(BIN / "pytest"), "benchmarks", "--benchmark-enable", *arguments)
@@ -222,6 +258,8 @@ def main() -> None:
         if command == "kills" and not any(one.startswith("--kills") for one in arguments):
             arguments = ["--kills", "20", *arguments]
         run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
+    elif command in DISTRIBUTIONS:
+        run(str(release_tools()), "-m", f"release.{command}", *arguments)
     elif command == "sanitize":
         sanitize(arguments)
     else:

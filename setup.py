@@ -15,7 +15,9 @@ def switch(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 
-optimize, sanitizers = ["-O2"], []
+# Without what is for debuggers, which Python's own flags ask for: it is two thirds of the module,
+# and names the folder of the build, so that no two builds would be the same.
+optimize, sanitizers = ["-O2", "-g0"], []
 if switch("KONG_PDK_SANITIZE"):
     optimize = ["-O1", "-g", "-fno-omit-frame-pointer"]
     sanitizers = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

@@ -5,18 +5,24 @@ site needs is added to them here, as they are read:
 
 - The menu: the lists of links in index.md, section by section. A page that none of them names comes
   last in the section of its folder.
-- A page of project/ names a file outside of docs/, which the site shows in its place; links to that
-  file lead to the page. Links to other files outside of docs/, such as examples, become downloads.
+- The changelog shows what is not released, too.
+- A page of project/ that says "This page of the site is ..." names a file outside of docs/, which
+  the site shows in its place; links to that file lead to the page. Links to other files outside of
+  docs/, such as examples, become downloads.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from kong_pdk import __version__
+from release.changelog import with_pending
 
 project = "kong-pdk"
 author = "the authors of kong-pdk"
@@ -59,12 +65,17 @@ PDK = "reference/pdk"
 
 def borrowed(page: Path) -> Path | None:
     """The file outside of docs/ that a page of project/ stands for."""
-    found = LINK.search(page.read_text(encoding="utf-8"))
+    _, stands_for, text = page.read_text(encoding="utf-8").partition("This page of the site is ")
+    found = LINK.search(text) if stands_for else None
     return (page.parent / found[2]).resolve() if found else None
 
 
 #: Files outside of docs/ that have a page, and that page.
-PAGES = {borrowed(page): page for page in sorted((DOCS / "project").glob("*.md"))}
+PAGES = {
+    origin: page
+    for page in sorted((DOCS / "project").glob("*.md"))
+    if (origin := borrowed(page)) is not None
+}
 
 
 def relink(text: str, base: Path, folder: Path) -> str:
@@ -117,7 +128,10 @@ def on_read(app: Any, name: str, source: list[str]) -> None:
     origin = borrowed(page) if name.startswith("project/") else None
     if origin is not None:
         app.env.note_dependency(str(origin))
-        source[0] = relink(origin.read_text(encoding="utf-8"), origin.parent, page.parent)
+        text = origin.read_text(encoding="utf-8")
+        if origin.name == "CHANGELOG.md":
+            text = with_pending()
+        source[0] = relink(text, origin.parent, page.parent)
     else:
         source[0] = relink(source[0], page.parent, page.parent)
     if name == root_doc:

@@ -25,7 +25,7 @@ def test_links_of_a_page(page: Path) -> None:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             continue
-        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        target = (pages.folder(page) / unquote(parts.path)).resolve() if parts.path else page
         if not target.is_file():
             wrong.append(f"{link}: there is no file {target.relative_to(pages.ROOT)}")
         elif parts.fragment and parts.fragment not in anchors(target):

@@ -54,6 +54,12 @@ def written_pages() -> list[Path]:
     return [ROOT / "README.md", *sorted(page for page in docs if not is_generated(page))]
 
 
+def folder(page: Path) -> Path:
+    """What links of a page are relative to; a fragment is read as part of CHANGELOG.md."""
+    fragment = page.parent.name == "changelog.d" and page.name != "README.md"
+    return ROOT if fragment else page.parent
+
+
 def is_generated(page: Path) -> bool:
     return page.read_text(encoding="utf-8").startswith("<!-- Generated ")
 
