@@ -160,8 +160,8 @@ def document(files: list[Path], extras: str = "") -> dict[str, Any]:
 
 def check(text: str) -> None:
     """Hold a document against the schema of CycloneDX; raises SbomError if it does not fit."""
-    from cyclonedx.schema import SchemaVersion
-    from cyclonedx.validation.json import JsonStrictValidator
+    from cyclonedx.schema import SchemaVersion  # pyright: ignore[reportMissingImports]
+    from cyclonedx.validation.json import JsonStrictValidator  # pyright: ignore[reportMissingImports]
 
     wrong = JsonStrictValidator(SchemaVersion.from_version(SPEC)).validate_str(text)
     if wrong is not None:
