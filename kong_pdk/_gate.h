@@ -40,7 +40,7 @@
 #if defined(__x86_64__) || defined(__i386__)
 #define KP_PAUSE() __builtin_ia32_pause()
 #elif defined(__aarch64__)
-#define KP_PAUSE() __asm__ volatile("yield")
+#define KP_PAUSE() __asm__ volatile("isb" ::: "memory") /* most cores pass over a yield at once */
 #else
 #define KP_PAUSE() ((void)0)
 #endif
@@ -108,7 +108,7 @@ static void kp_gate_watch(void)
         return;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 64 * 1024);
+    pthread_attr_setstacksize(&attr, 128 * 1024); /* the least that glibc takes on aarch64 */
     sigfillset(&all); /* signals are for Python's threads */
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (pthread_create(&thread, &attr, kp_watch, NULL))

@@ -158,6 +158,9 @@ def _main(
 
 def _serve(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
     """Serve to the end, in this process or in workers."""
+    from .modes import check_gil, check_mode, load_mode, starts_anew
+
+    check_gil()
     if config.reload:
         from .plugins.watching import check_watchfiles
 
@@ -169,8 +172,6 @@ def _serve(load: Callable[[], dict[str, Plugin]], config: ServerConfig) -> None:
 
         run(load, config)
         return
-    from .modes import check_mode, load_mode, starts_anew
-
     check_mode(config.mode)
     if starts_anew(config.mode):
         from . import _again

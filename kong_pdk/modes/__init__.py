@@ -48,3 +48,21 @@ def missing_gevent(why: object) -> ConfigError:
         f"the gevent mode needs gevent, which cannot be imported ({why}): "
         f"pip install 'kong-pdk[gevent]'"
     )
+
+
+def check_gil() -> None:
+    """See that this Python has its global interpreter lock.
+
+    A free-threaded one takes it by itself once the compiled codec is loaded; not for the pure one,
+    nor where it is told not to. Without it what is one step here is none: who takes an event, what
+    is counted.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    importlib.import_module("kong_pdk._codec")
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():  # Python 3.13
+        raise ConfigError(
+            "this Python runs without the global interpreter lock, which the server relies on: set "
+            "PYTHON_GIL=1 in its environment, or use a Python that is not free-threaded"
+        )

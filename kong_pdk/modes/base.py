@@ -18,6 +18,7 @@ from ..runtime.events import Event
 from ..runtime.failures import fields_of
 from ..runtime.service import Service
 from ..server.loop import TICK, Loop
+from .stacks import make_room
 
 logger = logging.getLogger("kong_pdk.server")
 
@@ -45,6 +46,7 @@ class BaseMode(abc.ABC):
     new_selector: type[selectors.BaseSelector] = selectors.DefaultSelector
 
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
+        make_room()
         self.service = service
         self.loop = loop
         self.config = config

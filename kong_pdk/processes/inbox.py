@@ -52,7 +52,7 @@ class Forwarder:
         slot, fd, own = connection.slot, connection.fileno(), -1
         owes = connection.lend(owner)
         # Looked at after it was lent: if its owner dies before, the next one takes it, else the
-        # parent has found it in the ledger.
+        # parent finds it in the ledger, or is told of it by the next one.
         life = self._life_of(owner)
         step = (request.kind, request.msgid, request.target, request.value, slot, owes, life)
         try:

@@ -113,7 +113,8 @@ class Ledger:
     def bury(self, index: int) -> None:
         """Note that a worker has died; before what was lent to it is looked up.
 
-        A step that is on its way to it then is none of its successor's.
+        A step that is on its way to it then is none of its successor's, which says where the
+        parent has not seen it.
         """
         self._numbers[len(self._numbers) - 2 * MAX_WORKERS + index] += 1
 

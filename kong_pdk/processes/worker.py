@@ -188,8 +188,12 @@ class WorkerLoop(Loop):
         connection = Connection(lent.sock, self._config.max_message, self._config.max_depth)
         connection.borrowed = True
         if lent.slot >= 0:
-            if lent.life != self._life:
-                connection.close()  # answered by the parent: the worker before this one has died
+            if lent.life != self._life:  # the worker before this one has died
+                connection.close()
+                if self._debts[_wire.DEBT_SIZE * lent.slot] == lent.owes:
+                    # The parent has answered what it found in the ledger. A core that is not in a
+                    # hurry to show what it writes lets the lender and the parent miss each other.
+                    self._miss(lent.slot, lent.owes)
                 return
             connection.share(self.ledger, lent.slot, lent.owes)
         try:
