@@ -309,7 +309,7 @@ def texts(root: Path) -> list[Path]:
     found = [*(root / "docs").rglob("*.md")]
     if (root / "deploy").is_dir():
         found += [path for path in (root / "deploy").rglob("*") if path.is_file()]
-    return sorted(found)
+    return sorted(path for path in found if "__pycache__" not in path.parts)
 
 
 def measured(it: Candidate) -> Iterator[str]:

@@ -348,7 +348,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str, str]] = [
         "pythons",
         edit("pyproject.toml", r'^ +"Programming Language :: Python :: 3.13",\n', ""),
         NEXT,
-        "[tool.cibuildwheel] builds for 3.9, 3.10, 3.11, 3.12, 3.13, the classifiers are",
+        "[tool.cibuildwheel] builds for 3.9, 3.10, 3.11, 3.12, 3.13, 3.14, the classifiers are",
     ),
     (
         "pythons",

@@ -22,7 +22,7 @@ else:
     tomllib = pytest.importorskip("tomli")
 
 VENV = os.environ.get("KONG_PDK_VENV", str(dist.ROOT / ".venv"))
-MINORS = ("39", "310", "311", "312", "313")
+MINORS = ("39", "310", "311", "312", "313", "314")
 WHEELS = {
     f"cp{minor}-{library}_{processor}"
     for minor in MINORS
@@ -54,7 +54,7 @@ def test_it_makes_these_wheels_and_no_others() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = done.stdout.split()
-    assert len(names) == len(WHEELS) == 20
+    assert len(names) == len(WHEELS) == 24
     assert set(names) == WHEELS
 
 
