@@ -158,7 +158,7 @@ class Observers(Observer):
                 self._note_trouble()
 
     def fail(self, event: Event, exc: BaseException) -> None:
-        """As :meth:`Observer.fail`."""
+        """As :meth:`Observer.fail`; raises nothing at all: the request must be closed next."""
         event.record.error = type(exc).__name__
         self._tell("fail", event, exc)
 
@@ -187,10 +187,15 @@ class Observers(Observer):
         for observer in self._forth:
             try:
                 getattr(observer, name)(*args)
-            except Exception:
+            except BaseException:  # the __str__ of an author's exception may raise anything
                 self._note_trouble()
 
     def _note_trouble(self) -> None:
-        if not self._troubled:
-            self._troubled = True
-            logger.exception("an event could not be told of to the event log or to tracing")
+        if self._troubled:
+            return
+        self._troubled = True
+        text = "an event could not be told of to the event log or to tracing"
+        try:
+            logger.exception(text)
+        except BaseException:  # as above
+            logger.error("%s; the traceback cannot be shown", text)

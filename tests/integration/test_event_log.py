@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from failures import ARGS, failure, indented
 from kongwire import Kong
-from servers import SERVER, Server, Start, run_command, wait_until
+from servers import SERVER, Server, Start, directory_command, run_command, wait_until
 
 ONE_CODEC = True  # what the codecs tell an observer is compared by unit tests
 
@@ -247,3 +247,12 @@ def test_what_cannot_be_done_ends_the_start(
     done = run_command(SERVER, "-d", str(plugins), "-p", str(prefix), *mode, *flags)
     assert done.returncode == 1
     assert text in done.stderr and "Traceback" not in done.stderr
+
+
+def test_standard_output_that_is_closed_ends_the_start(prefix: Path) -> None:
+    """Else lines would go into whatever has its descriptor by then."""
+    plugins = Path(__file__).parent / "plugins"
+    command = directory_command(plugins, prefix, "--event-log", "-")
+    done = run_command("sh", "-c", 'exec "$@" >&-', "sh", *command)
+    assert done.returncode == 1
+    assert "the event log standard output cannot be written" in done.stderr

@@ -374,6 +374,25 @@ def test_trouble_and_its_end_are_said_once(
     ]
 
 
+def test_a_log_that_goes_on_in_the_file_that_was_moved_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not said that lines are lost which are not."""
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    folder.mkdir()
+    log = open_log(folder / "events")
+    folder.rename(moved)
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: log._trouble, "the failure")
+    log.tick()
+    log.close()
+    assert (moved / "events").read_text().count("\n") == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the event log: {folder}/events was moved away, and there cannot be another one: No such "
+        f"file or directory: lines go into the old one until that works"
+    ]
+
+
 def test_a_line_that_cannot_be_made_does_not_end_the_log(tmp_path: Path) -> None:
     path = tmp_path / "events"
     log = open_log(path)
@@ -453,6 +472,28 @@ def test_a_broken_observer_harms_nobody(order: int, caplog: pytest.LogCaptureFix
     both.tick()
     both.close()
     assert len(caplog.records) == 2
+
+
+class Strange(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Reading(Observer):
+    def fail(self, event: Event, exc: BaseException) -> None:
+        str(exc)
+
+
+def test_an_exception_whose_text_raises_anything_does_not_get_through(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The request of an event that has failed is closed after it has been told of."""
+    both = Observers([Reading()])
+    event = ended()
+    both.begin(event)
+    both.fail(event, Strange())
+    assert event.record.error == "Strange"
+    assert "could not be told of" in caplog.text
 
 
 def test_nobody_wants_to_know() -> None:
