@@ -72,14 +72,15 @@ class Target:
 
     Args:
         path: absolute, or ``-`` for standard output.
+        must: a file that cannot be opened now is an error; else that is tried for each write.
 
     Raises:
         ConfigError: it cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, must: bool = True) -> None:
         self._path = path
-        self._fd = -1
+        self._fd, self._whole = -1, False
         self._file: tuple[int, int] = (0, 0)
         self._torn = False  # a line has been written in part
         try:
@@ -90,6 +91,8 @@ class Target:
                 return
             self._open()
         except OSError as exc:
+            if not must and path != "-":
+                return
             raise ConfigError(
                 f"the event log {self} cannot be written: {exc.strerror}; name a file in a folder "
                 f"that the server's user may write to (--event-log)"
@@ -106,13 +109,18 @@ class Target:
         if former >= 0:
             os.close(former)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to write to."""
+        return self._fd >= 0
+
     def reopen_if_moved(self) -> None:
         """Go on in a new file if the old one was moved away or deleted, as logrotate does.
 
         Raises:
-            OSError: there cannot be a new one; the old one is still written.
+            OSError: there cannot be a new one; the old one is still written, if it is open.
         """
-        if not self._whole:
+        if self.is_open and not self._whole:
             return
         try:
             found = os.stat(self._path)
@@ -274,6 +282,8 @@ class EventLog(Observer):
             try:
                 self._target.reopen_if_moved()
             except OSError as exc:
+                if not self._target.is_open:
+                    raise
                 trouble = (
                     f"{self._target} was moved away, and there cannot be another one: "
                     f"{exc.strerror}: lines go into the old one"

@@ -229,6 +229,28 @@ def test_workers_that_die_leave_whole_lines(start: Start, prefix: Path) -> None:
         wait_until(lambda: greet(kong, instance) and len(lines(path)) > 3, "further lines")
 
 
+@pytest.mark.modes("processes")
+@pytest.mark.one_process
+def test_a_log_that_is_away_keeps_no_worker_from_being_replaced(start: Start, prefix: Path) -> None:
+    folder = prefix / "folder"
+    folder.mkdir()
+    server = start("--event-log", str(folder / "events"))
+    with server.kong() as kong:
+        instance = kong.start_instance("hello", {"message": "hi"})
+        assert greet(kong, instance)
+        folder.rename(prefix / "moved")
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: worker not in server.workers(), "its end")
+        server.wait_log("is ready again")
+        assert (
+            "kong.response.set_header"
+            in kong.run_event(instance, answers={"kong.request.get_header": "host"}).functions
+        )
+        server.wait_log("its lines are lost until that works")
+    assert "cannot be written" in server.log
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [

@@ -178,6 +178,28 @@ def test_what_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
         assert str(path) in str(caught.value)
 
 
+def test_a_log_that_need_not_be_there_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a worker that takes the place of another: requests wait for it."""
+    folder = tmp_path / "folder"
+    path = folder / "events"
+    log = EventLog(Target(str(path), False), ServerConfig(), start_thread, time.sleep)
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: log._trouble, "the failure")
+    log.tick()
+    folder.mkdir()
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: not log._trouble, "the end of the trouble")
+    log.close()
+    assert path.read_text().count("\n") == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the event log: {path} cannot be written: No such file or directory: its lines are lost "
+        f"until that works",
+        "the event log is written again",
+    ]
+
+
 def test_a_pipe_gets_whole_lines_in_pieces_that_the_kernel_does_not_mix(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
