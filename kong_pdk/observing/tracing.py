@@ -37,6 +37,8 @@ except Exception as exc:  # not only ImportError: protobuf has one of its own fo
         f"imported ({exc}): pip install 'kong-pdk[tracing]'"
     ) from exc
 
+logger = logging.getLogger("kong_pdk.server")
+
 #: The service's name unless the environment says otherwise.
 SERVICE = "kong-python-pluginserver"
 #: How long the end waits for the last spans to be sent, seconds.
@@ -186,7 +188,9 @@ class Tracing(Observer):
         record: Record = event.record
         record.span = span
         found = span.get_span_context()
-        if found.is_valid:  # not where OTEL_SDK_DISABLED says so
+        if not found.is_valid:  # OTEL_SDK_DISABLED
+            found = trace.get_current_span(parent).get_span_context()
+        if found.is_valid:
             record.trace = trace.format_trace_id(found.trace_id)
         record.token = context.attach(trace.set_span_in_context(span, parent))
 
@@ -237,6 +241,8 @@ class Tracing(Observer):
         sender = threading.Thread(target=self._own.shutdown, daemon=True)
         sender.start()
         sender.join(END_PATIENCE)
+        if sender.is_alive():
+            logger.error("tracing: the collector takes the last spans too slowly: they are lost")
 
 
 def _share_log() -> None:

@@ -237,6 +237,19 @@ def test_an_environment_that_opentelemetry_cannot_work_with(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("error", ["ImportError", "TypeError"])
+def test_an_opentelemetry_that_cannot_be_imported(prefix: Path, error: str) -> None:
+    """protobuf has errors of its own for a wrong version."""
+    package = prefix / "opentelemetry"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {error}('the reason')\n")
+    command = directory_command(PLUGINS, prefix, "--tracing", "http://127.0.0.1:4318")
+    done = run_command(*command, env={"PYTHONPATH": str(prefix)})
+    assert done.returncode == 1
+    assert "cannot be imported (the reason): pip install 'kong-pdk[tracing]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("mode", [(), ("-m", "--workers", "2")], ids=["threads", "processes"])
 @pytest.mark.parametrize("url", ["localhost:4318", "ftp://here", "http://", "http://a:b", ""])
 def test_an_address_that_is_none(prefix: Path, mode: tuple[str, ...], url: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Optional
 
 import pytest
 from opentelemetry.trace import TraceState
 
 from kong_pdk.exception import ConfigError
-from kong_pdk.observing.tracing import describe, endpoint_of, state_of
+from kong_pdk.observing import tracing
+from kong_pdk.observing.tracing import Tracing, describe, endpoint_of, state_of
 
 
 @pytest.mark.parametrize(
@@ -104,3 +106,22 @@ def test_the_text_of_an_exception_is_not_of_any_size() -> None:
     assert described["exception.message"].endswith("xend")
     assert described["exception.stacktrace"].endswith("xend\n")
     assert all(len(value) < 20_000 for value in described.values())
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_a_collector_that_hangs_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracing, "END_PATIENCE", 0.01)
+    monkeypatch.setattr(tracing.trace, "set_tracer_provider", lambda provider: None)
+    one, leave = Tracing("http://127.0.0.1:1"), threading.Event()
+    assert one._own is not None
+    shutdown = one._own.shutdown
+    monkeypatch.setattr(one._own, "shutdown", lambda: leave.wait(60) and shutdown())
+    one.close()
+    leave.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "tracing: the collector takes the last spans too slowly: they are lost"
+    ]
