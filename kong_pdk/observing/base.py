@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from .._codec import Event
-from ..exception import HandlerExit, PDKException
+from ..exception import HandlerExit, HandlerTimeout, PDKException
 from ..pdk._table import FUNCTIONS
 
 logger = logging.getLogger("kong_pdk.server")
@@ -27,16 +27,18 @@ class Record:
 
     Attributes:
         error: the name of the exception that the handler has raised; "" if it has not.
+        late: it has had its time by then.
         request: Kong's id of the request; "" if it is not known.
         trace: the id of the trace, in hexadecimal digits; "" if there is none.
         span: the span; None if there is none.
         token: undoes that the span is the current one.
     """
 
-    __slots__ = ("error", "request", "span", "token", "trace")
+    __slots__ = ("error", "late", "request", "span", "token", "trace")
 
     def __init__(self) -> None:
         self.error = self.request = self.trace = ""
+        self.late = False
         self.span: Any = None
         self.token: Any = None
 
@@ -51,7 +53,7 @@ def outcome_of(event: Event, failed: bool) -> str:
     record: Record = event.record
     if event.abandoned:
         return ABANDONED
-    if event.expired or record.error == "HandlerTimeout":
+    if event.expired or record.late:
         return TIMEOUT
     if failed:
         return ERROR
@@ -159,7 +161,10 @@ class Observers(Observer):
 
     def fail(self, event: Event, exc: BaseException) -> None:
         """As :meth:`Observer.fail`; raises nothing at all: the request must be closed next."""
-        event.record.error = type(exc).__name__
+        record: Record = event.record
+        record.error = type(exc).__name__
+        # It may have turned the error into another one; and a library may have one of that name.
+        record.late = event.expired or isinstance(exc, HandlerTimeout)
         self._tell("fail", event, exc)
 
     def end(self, event: Event, seconds: float, failed: bool) -> None:

@@ -76,6 +76,29 @@ def test_a_handler_that_has_had_its_time(start: Start, prefix: Path) -> None:
     assert (line["outcome"], line["status"]) == ("timeout", 500)
 
 
+def test_a_handler_that_raises_something_else_when_it_has_had_its_time(
+    start: Start, prefix: Path
+) -> None:
+    path = prefix / "events"
+    server = start("--log-format", "json", "--event-log", str(path), "--handler-timeout", "0.2")
+    source = """\
+import time
+def access(self, kong):
+    try:
+        time.sleep(2.2)
+        kong.request.get_host()
+    finally:
+        raise ValueError("in its place")
+"""
+    with server.kong() as kong:
+        turn = kong.handle_event(kong.start_author(source))
+        while turn.function == "kong.log.err":  # where the handler could be interrupted
+            turn = kong.step(turn.event_id)
+        assert (turn.function, turn.args) == ("kong.response.exit", ARGS)
+        (line,) = wait_lines(path, 1)
+    assert (line["outcome"], line["error"], line["status"]) == ("timeout", "ValueError", 500)
+
+
 def test_an_event_that_kong_gives_up(start: Start, prefix: Path) -> None:
     path = prefix / "events"
     server = start("--log-format", "json", "--event-log", str(path), "--event-timeout", "0")

@@ -17,7 +17,7 @@ from servers import wait_until
 
 from kong_pdk._codec import Event, Events
 from kong_pdk.config import ServerConfig
-from kong_pdk.exception import ConfigError, PDKException
+from kong_pdk.exception import ConfigError, HandlerTimeout, PDKException
 from kong_pdk.observing import eventlog, open_observer
 from kong_pdk.observing.base import Observer, Observers, Record, ask, outcome_of
 from kong_pdk.observing.eventlog import EventLog, Line, Target, format_json, format_text
@@ -46,11 +46,11 @@ class Instance:
     id = 7
 
 
-def ended(exited: Any = None, error: str = "", **attributes: Any) -> Event:
+def ended(exited: Any = None, error: str = "", late: bool = False, **attributes: Any) -> Event:
     """An event that has ended."""
     event = Event(Events(12), Instance(), "access", None, 1, None, None)
     event.record, event.exited = Record(), exited
-    event.record.error = error
+    event.record.error, event.record.late = error, late
     for name, value in attributes.items():
         setattr(event, name, value)
     return event
@@ -121,7 +121,8 @@ def test_no_value_can_forge_another_one(value: str, written: str) -> None:
         (ended(exited=200), False, "exit"),
         (ended(exited=500, error="ValueError"), True, "error"),
         (ended(expired=True), True, "timeout"),
-        (ended(error="HandlerTimeout"), True, "timeout"),
+        (ended(error="ValueError", late=True), True, "timeout"),
+        (ended(error="HandlerTimeout"), True, "error"),
         (ended(abandoned=True), False, "abandoned"),
     ],
 )
@@ -494,6 +495,26 @@ def test_a_broken_observer_harms_nobody(order: int, caplog: pytest.LogCaptureFix
     both.tick()
     both.close()
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("exc", "expired", "late"),
+    [
+        (HandlerTimeout("no"), False, True),
+        (ValueError("in its place"), True, True),
+        (ValueError("no"), False, False),
+        (type("HandlerTimeout", (Exception,), {})(), False, False),
+    ],
+    ids=repr,
+)
+def test_whether_a_handler_that_has_raised_had_had_its_time(
+    exc: BaseException, expired: bool, late: bool
+) -> None:
+    event = ended(expired=expired)
+    both = Observers([])
+    both.begin(event)
+    both.fail(event, exc)
+    assert event.record.late is late
 
 
 class Strange(Exception):
