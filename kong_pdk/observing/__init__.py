@@ -18,12 +18,14 @@ def open_observer(
     config: ServerConfig,
     start_thread: Callable[[Callable[[], None]], None],
     sleep: Callable[[float], None],
+    must: bool = True,
 ) -> Optional[Observer]:
     """Open what the settings want to be told of events, in the process that runs them.
 
     Args:
         config: the server's settings.
         start_thread, sleep: the mode's, for what blocks; see ``modes.base.BaseMode``.
+        must: a file that cannot be opened is an error; else it is tried again for each write.
 
     Returns:
         None if nobody wants to know.
@@ -39,6 +41,6 @@ def open_observer(
     if config.event_log is not None:
         from .eventlog import EventLog, Target
 
-        target = Target(config.event_log)
+        target = Target(config.event_log, must)
         found.append(EventLog(target, config, start_thread, sleep))
     return Observers(found) if found else None

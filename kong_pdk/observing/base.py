@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Optional
 
 from .._codec import Event
-from ..exception import HandlerExit, PDKException
+from ..exception import HandlerExit, HandlerTimeout, PDKException
 from ..pdk._table import FUNCTIONS
 
 logger = logging.getLogger("kong_pdk.server")
@@ -27,16 +27,18 @@ class Record:
 
     Attributes:
         error: the name of the exception that the handler has raised; "" if it has not.
+        late: it has had its time by then.
         request: Kong's id of the request; "" if it is not known.
         trace: the id of the trace, in hexadecimal digits; "" if there is none.
         span: the span; None if there is none.
         token: undoes that the span is the current one.
     """
 
-    __slots__ = ("error", "request", "span", "token", "trace")
+    __slots__ = ("error", "late", "request", "span", "token", "trace")
 
     def __init__(self) -> None:
         self.error = self.request = self.trace = ""
+        self.late = False
         self.span: Any = None
         self.token: Any = None
 
@@ -51,7 +53,7 @@ def outcome_of(event: Event, failed: bool) -> str:
     record: Record = event.record
     if event.abandoned:
         return ABANDONED
-    if event.expired or record.error == "HandlerTimeout":
+    if event.expired or record.late:
         return TIMEOUT
     if failed:
         return ERROR
@@ -158,8 +160,11 @@ class Observers(Observer):
                 self._note_trouble()
 
     def fail(self, event: Event, exc: BaseException) -> None:
-        """As :meth:`Observer.fail`."""
-        event.record.error = type(exc).__name__
+        """As :meth:`Observer.fail`; raises nothing at all: the request must be closed next."""
+        record: Record = event.record
+        record.error = type(exc).__name__
+        # It may have turned the error into another one; and a library may have one of that name.
+        record.late = event.expired or isinstance(exc, HandlerTimeout)
         self._tell("fail", event, exc)
 
     def end(self, event: Event, seconds: float, failed: bool) -> None:
@@ -187,10 +192,15 @@ class Observers(Observer):
         for observer in self._forth:
             try:
                 getattr(observer, name)(*args)
-            except Exception:
+            except BaseException:  # the __str__ of an author's exception may raise anything
                 self._note_trouble()
 
     def _note_trouble(self) -> None:
-        if not self._troubled:
-            self._troubled = True
-            logger.exception("an event could not be told of to the event log or to tracing")
+        if self._troubled:
+            return
+        self._troubled = True
+        text = "an event could not be told of to the event log or to tracing"
+        try:
+            logger.exception(text)
+        except BaseException:  # as above
+            logger.error("%s; the traceback cannot be shown", text)

@@ -7,12 +7,14 @@ so that no request waits for a disk, or for a reader of a pipe.
 from __future__ import annotations
 
 import collections
+import errno
 import functools
 import json
 import logging
 import os
 import re
 import stat
+import sys
 import time
 from typing import Callable, NamedTuple, Optional
 
@@ -70,24 +72,29 @@ class Target:
 
     Args:
         path: absolute, or ``-`` for standard output.
+        must: a file that cannot be opened now is an error; else that is tried for each write.
 
     Raises:
         ConfigError: it cannot be written.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, must: bool = True) -> None:
         self._path = path
-        self._fd = -1
+        self._fd, self._whole = -1, False
         self._file: tuple[int, int] = (0, 0)
         self._torn = False  # a line has been written in part
-        if path == "-":
-            self._fd, self._whole = os.dup(1), False  # sys.stdout may be a plugin's
-            return
         try:
+            if path == "-":
+                if sys.__stdout__ is None:  # then descriptor 1 is something else by now
+                    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+                self._fd, self._whole = os.dup(1), False  # sys.stdout may be a plugin's
+                return
             self._open()
         except OSError as exc:
+            if not must and path != "-":
+                return
             raise ConfigError(
-                f"the event log {path} cannot be written: {exc.strerror}; name a file in a folder "
+                f"the event log {self} cannot be written: {exc.strerror}; name a file in a folder "
                 f"that the server's user may write to (--event-log)"
             ) from exc
 
@@ -102,13 +109,18 @@ class Target:
         if former >= 0:
             os.close(former)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to write to."""
+        return self._fd >= 0
+
     def reopen_if_moved(self) -> None:
         """Go on in a new file if the old one was moved away or deleted, as logrotate does.
 
         Raises:
-            OSError: there cannot be a new one; the old one is still written.
+            OSError: there cannot be a new one; the old one is still written, if it is open.
         """
-        if not self._whole:
+        if self.is_open and not self._whole:
             return
         try:
             found = os.stat(self._path)
@@ -230,7 +242,7 @@ class EventLog(Observer):
         if trouble != self._told:
             self._told = trouble
             if trouble:
-                logger.error("the event log: %s: its lines are lost until that works", trouble)
+                logger.error("the event log: %s until that works", trouble)
             else:
                 logger.warning("the event log is written again")
 
@@ -266,16 +278,22 @@ class EventLog(Observer):
         if not waiting:
             return
         try:
-            lines = list(map(self._format, waiting))
+            lines, trouble = list(map(self._format, waiting)), ""
             try:
                 self._target.reopen_if_moved()
-            finally:
-                self._target.write(lines)
-            self._trouble = ""
+            except OSError as exc:
+                if not self._target.is_open:
+                    raise
+                trouble = (
+                    f"{self._target} was moved away, and there cannot be another one: "
+                    f"{exc.strerror}: lines go into the old one"
+                )
+            self._target.write(lines)
+            self._trouble = trouble
         except OSError as exc:
-            self._trouble = f"{self._target} cannot be written: {exc.strerror}"
+            self._trouble = f"{self._target} cannot be written: {exc.strerror}: its lines are lost"
         except Exception as exc:  # a bug of ours: the thread must not end because of it
-            self._trouble = f"lines cannot be made: {exc!r}"
+            self._trouble = f"lines cannot be made: {exc!r}: they are lost"
 
 
 @functools.lru_cache(maxsize=2)

@@ -15,7 +15,8 @@ import logging
 import re
 import threading
 import time
-from typing import Any, Optional
+import traceback
+from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from .. import __version__
@@ -30,11 +31,13 @@ try:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ImportError as exc:
+except Exception as exc:  # not only ImportError: protobuf has one of its own for a wrong version
     raise ConfigError(
         f"--tracing needs OpenTelemetry's SDK and its OTLP exporter over HTTP, which cannot be "
         f"imported ({exc}): pip install 'kong-pdk[tracing]'"
     ) from exc
+
+logger = logging.getLogger("kong_pdk.server")
 
 #: The service's name unless the environment says otherwise.
 SERVICE = "kong-python-pluginserver"
@@ -46,6 +49,52 @@ PATH = "/v1/traces"
 _GET_HEADER = "kong.request.get_header"
 #: A header ``traceparent`` whose trace is recorded, as far as is asked here: its last bit is set.
 _SAMPLED = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f][13579bdf]").match
+
+#: Longest such header that is looked at, characters.
+_LONGEST = 512
+#: A header ``tracestate`` that OpenTelemetry takes. For others it writes a line into the log, with
+#: what the client has sent.
+_KEY = "(?:[a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+_VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_MEMBER = re.compile(f"{_KEY}={_VALUE}").fullmatch
+_MOST_MEMBERS, _LONGEST_STATE = 32, 8192
+#: Longest text of an exception, and longest traceback, characters: 2,048 spans may wait.
+_LONGEST_TEXT = 16384
+
+
+def state_of(header: str) -> Optional[str]:
+    """All that can be taken of a header ``tracestate``; None if it is not as it should be."""
+    members = [member for member in (each.strip(" \t") for each in header.split(",")) if member]
+    good = len(header) <= _LONGEST_STATE and 0 < len(members) <= _MOST_MEMBERS
+    return ",".join(members) if good and all(map(_MEMBER, members)) else None
+
+
+def describe(exc: BaseException) -> dict[str, str]:
+    """What a span says of what a handler has raised: OpenTelemetry's words for it.
+
+    Its own ``record_exception`` relies on the exception, whose class is an author's, and on its
+    text, which may be of any size and may hold what cannot be sent.
+    """
+    kind = type(exc)
+    module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return {
+        "exception.type": _text(lambda: f"{module}{kind.__qualname__}"),
+        "exception.message": _text(lambda: str(exc)),
+        "exception.stacktrace": _text(
+            lambda: "".join(traceback.format_exception(kind, exc, exc.__traceback__))
+        ),
+        "exception.escaped": "False",
+    }
+
+
+def _text(make: Callable[[], str]) -> str:
+    try:
+        text = make()
+    except BaseException:  # an author's own class may do anything
+        return "(its text cannot be had)"
+    if len(text) > _LONGEST_TEXT:
+        text = f"...{text[-_LONGEST_TEXT:]}"  # the end of a traceback says most
+    return text.encode("utf-8", "backslashreplace").decode()  # not all surrogates can be sent
 
 
 def endpoint_of(text: str) -> Optional[str]:
@@ -91,12 +140,23 @@ class Tracing(Observer):
         address: see :func:`endpoint_of`.
 
     Raises:
-        ConfigError: it is no address.
+        ConfigError: it is no address, or the environment's settings do not go together.
     """
 
     def __init__(self, address: str) -> None:
         endpoint = endpoint_of(address)
         _share_log()
+        try:
+            self._open(endpoint)
+        except Exception as exc:
+            raise ConfigError(
+                f"--tracing: OpenTelemetry cannot work with what the environment says "
+                f"({type(exc).__name__}: {exc}): see to its OTEL_* variables"
+            ) from exc
+        self._propagator = TraceContextTextMapPropagator()
+        self._asks = phases_of(_GET_HEADER)
+
+    def _open(self, endpoint: Optional[str]) -> None:
         provider: Any = trace.get_tracer_provider()
         self._own: Optional[TracerProvider] = None
         if endpoint is not None or not isinstance(provider, TracerProvider):
@@ -106,8 +166,6 @@ class Tracing(Observer):
             if not isinstance(trace.get_tracer_provider(), TracerProvider):
                 trace.set_tracer_provider(provider)
         self._tracer = provider.get_tracer("kong_pdk", __version__)
-        self._propagator = TraceContextTextMapPropagator()
-        self._asks = phases_of(_GET_HEADER)
 
     def begin(self, event: Event) -> None:
         """Begin the span, and make it the current one."""
@@ -129,7 +187,11 @@ class Tracing(Observer):
         )
         record: Record = event.record
         record.span = span
-        record.trace = trace.format_trace_id(span.get_span_context().trace_id)
+        found = span.get_span_context()
+        if not found.is_valid:  # OTEL_SDK_DISABLED
+            found = trace.get_current_span(parent).get_span_context()
+        if found.is_valid:
+            record.trace = trace.format_trace_id(found.trace_id)
         record.token = context.attach(trace.set_span_in_context(span, parent))
 
     def _parent(self, event: Event) -> context.Context:
@@ -137,9 +199,10 @@ class Tracing(Observer):
         carrier = {}
         if event.phase in self._asks:
             header = ask(event, _GET_HEADER, "traceparent")
-            if header is not None:
+            if header is not None and len(header) <= _LONGEST:
                 carrier["traceparent"] = header
                 state = ask(event, _GET_HEADER, "tracestate") if _SAMPLED(header) else None
+                state = None if state is None else state_of(state)
                 if state is not None:
                     carrier["tracestate"] = state
         return self._propagator.extract(carrier, context.Context())
@@ -147,8 +210,8 @@ class Tracing(Observer):
     def fail(self, event: Event, exc: BaseException) -> None:
         """Note what a handler has raised, with its traceback."""
         span = event.record.span
-        if span is not None:
-            span.record_exception(exc)
+        if span is not None and span.is_recording():
+            span.add_event("exception", describe(exc))
 
     def end(self, event: Event, seconds: float, failed: bool) -> None:
         """End the span."""
@@ -178,6 +241,8 @@ class Tracing(Observer):
         sender = threading.Thread(target=self._own.shutdown, daemon=True)
         sender.start()
         sender.join(END_PATIENCE)
+        if sender.is_alive():
+            logger.error("tracing: the collector takes the last spans too slowly: they are lost")
 
 
 def _share_log() -> None:

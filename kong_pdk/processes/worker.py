@@ -64,9 +64,16 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
         table = Table(attach(link.tally))
         os.close(link.tally)
         table.rows(link.index, plugins)  # whether there is room for them
-        observer = open_observer(config, mode_class.start_thread, mode_class.sleep)
+        observer = open_observer(
+            config,
+            mode_class.start_thread,
+            mode_class.sleep,
+            # Requests wait for one that is started in place of another: they come first.
+            must=not life_of(memoryview(attach(link.ledger)).cast("Q"), link.index),
+        )
     except KongPDKError as exc:
         control.send((FAILED, str(exc)), timeout=None)
+        control.close()
         sys.exit(1)
     with contextlib.ExitStack() as stack:
 

@@ -295,9 +295,9 @@ class Service:
         """Close the request of a handler that has raised; returns the text of its last answer."""
         if self.events.running is not None:
             self.events.running.pop(event.id, None)  # it is about to be answered
-        event.expired = False  # what follows may make PDK calls
         if self._observer is not None:
             self._observer.fail(event, exc)
+        event.expired = False  # what follows may make PDK calls
         self._close_request(event, exc)
         return f"plugin {event.instance.plugin.name}: {event.phase} raised {error_text(exc)}"
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from failures import ARGS, failure, indented
 from kongwire import Kong
-from servers import SERVER, Server, Start, run_command, wait_until
+from servers import SERVER, Server, Start, directory_command, run_command, wait_until
 
 ONE_CODEC = True  # what the codecs tell an observer is compared by unit tests
 
@@ -74,6 +74,29 @@ def test_a_handler_that_has_had_its_time(start: Start, prefix: Path) -> None:
         assert (turn.function, turn.args) == ("kong.response.exit", ARGS)
         (line,) = wait_lines(path, 1)
     assert (line["outcome"], line["status"]) == ("timeout", 500)
+
+
+def test_a_handler_that_raises_something_else_when_it_has_had_its_time(
+    start: Start, prefix: Path
+) -> None:
+    path = prefix / "events"
+    server = start("--log-format", "json", "--event-log", str(path), "--handler-timeout", "0.2")
+    source = """\
+import time
+def access(self, kong):
+    try:
+        time.sleep(2.2)
+        kong.request.get_host()
+    finally:
+        raise ValueError("in its place")
+"""
+    with server.kong() as kong:
+        turn = kong.handle_event(kong.start_author(source))
+        while turn.function == "kong.log.err":  # where the handler could be interrupted
+            turn = kong.step(turn.event_id)
+        assert (turn.function, turn.args) == ("kong.response.exit", ARGS)
+        (line,) = wait_lines(path, 1)
+    assert (line["outcome"], line["error"], line["status"]) == ("timeout", "ValueError", 500)
 
 
 def test_an_event_that_kong_gives_up(start: Start, prefix: Path) -> None:
@@ -229,6 +252,28 @@ def test_workers_that_die_leave_whole_lines(start: Start, prefix: Path) -> None:
         wait_until(lambda: greet(kong, instance) and len(lines(path)) > 3, "further lines")
 
 
+@pytest.mark.modes("processes")
+@pytest.mark.one_process
+def test_a_log_that_is_away_keeps_no_worker_from_being_replaced(start: Start, prefix: Path) -> None:
+    folder = prefix / "folder"
+    folder.mkdir()
+    server = start("--event-log", str(folder / "events"))
+    with server.kong() as kong:
+        instance = kong.start_instance("hello", {"message": "hi"})
+        assert greet(kong, instance)
+        folder.rename(prefix / "moved")
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: worker not in server.workers(), "its end")
+        server.wait_log("is ready again")
+        assert (
+            "kong.response.set_header"
+            in kong.run_event(instance, answers={"kong.request.get_header": "host"}).functions
+        )
+        server.wait_log("its lines are lost until that works")
+    assert "cannot be written" in server.log
+
+
 @pytest.mark.parametrize(
     ("flags", "text"),
     [
@@ -247,3 +292,12 @@ def test_what_cannot_be_done_ends_the_start(
     done = run_command(SERVER, "-d", str(plugins), "-p", str(prefix), *mode, *flags)
     assert done.returncode == 1
     assert text in done.stderr and "Traceback" not in done.stderr
+
+
+def test_standard_output_that_is_closed_ends_the_start(prefix: Path) -> None:
+    """Else lines would go into whatever has its descriptor by then."""
+    plugins = Path(__file__).parent / "plugins"
+    command = directory_command(plugins, prefix, "--event-log", "-")
+    done = run_command("sh", "-c", 'exec "$@" >&-', "sh", *command)
+    assert done.returncode == 1
+    assert "the event log standard output cannot be written" in done.stderr

@@ -96,6 +96,57 @@ def test_how_handlers_end(start: Start, collector: Collector) -> None:
     assert '"<source>", line 4, in log' in raised["exception.stacktrace"]
 
 
+def test_what_clients_send_is_not_in_the_log(start: Start, collector: Collector) -> None:
+    """Nor does a header that OpenTelemetry does not take write a line for each request."""
+    server = start("--tracing", collector.url)
+    with server.kong() as kong:
+        author = kong.start_author("def access(self, kong): pass\n")
+        run = kong.run_event(author, answers=headers(tracestate="my secret"))
+        assert run.functions == ["kong.request.get_header"] * 2
+        long = {"kong.request.get_header": lambda name: f"01-{TRACE}-{PARENT}-00-" + "my" * 500}
+        kong.run_event(author, "rewrite", long)
+    server.stop()
+    span = collector.spans["author access"]
+    assert (span.trace, span.state) == (TRACE, "")
+    assert "opentelemetry" not in server.log
+
+
+def test_an_exception_whose_text_raises_anything(start: Start, collector: Collector) -> None:
+    """Its request is closed all the same."""
+    source = """\
+        class Strange(Exception):
+            def __str__(self):
+                raise SystemExit(3)
+        def access(self, kong):
+            raise Strange()
+    """
+    server = start("--tracing", collector.url)
+    with server.kong() as kong:
+        turn = kong.handle_event(kong.start_author(textwrap.dedent(source)))
+        assert turn.args == ["traceparent"]
+        assert kong.step(turn.event_id).function == "kong.log.err"
+        turn = kong.step(turn.event_id)
+        assert turn.function == "kong.response.exit" and turn.args[0] == 500
+    server.stop()
+    (found,) = collector.spans["author access"].exceptions
+    assert found["exception.message"] == "(its text cannot be had)"
+
+
+def test_an_exception_whose_text_cannot_be_sent(start: Start, collector: Collector) -> None:
+    """As that of a header which is not UTF-8."""
+    server = start("--tracing", collector.url)
+    with server.kong() as kong:
+        author = kong.start_author("def log(self, kong):\n    raise ValueError('a\\udc80b')\n")
+        with kong.connect() as connection:
+            turn = connection.turn(connection.send_event(author, "log"))
+            connection.send_step(turn.event_id)
+            assert connection.reply().error is not None
+    server.stop()
+    (found,) = collector.spans["author log"].exceptions
+    assert found["exception.message"] == "a\\udc80b"
+    assert "opentelemetry" not in server.log
+
+
 def test_what_a_plugin_traces_itself_is_below_its_event(start: Start, collector: Collector) -> None:
     server = start("--tracing", collector.url)
     with server.kong() as kong:
@@ -157,6 +208,46 @@ def test_a_collector_that_is_not_there_harms_no_request(start: Start) -> None:
             assert "kong.response.set_header" in run.functions
     server.stop()
     wait_until(lambda: "opentelemetry" in server.log, "a line about it")
+
+
+def test_the_event_log_of_a_trace_that_is_switched_off(flavour: Flavour, prefix: Path) -> None:
+    environment, path = {**flavour.env, "OTEL_SDK_DISABLED": "true"}, prefix / "events"
+    flags = ("--tracing", "http://127.0.0.1:1", "--event-log", str(path))
+    command = directory_command(PLUGINS, prefix, *flavour.flags, *flags)
+    with running(command, prefix, env=environment) as server:
+        with server.kong() as kong:
+            author = kong.start_author("def access(self, kong): pass\n")
+            kong.run_event(author, answers={"kong.request.get_header": ABSENT})
+            kong.run_event(author, answers=headers())
+        server.stop()
+    first, second = path.read_text().splitlines()
+    assert " trace=" not in first
+    assert f" trace={TRACE} " in second
+
+
+@pytest.mark.parametrize("mode", [(), ("-m", "--workers", "2")], ids=["threads", "processes"])
+def test_an_environment_that_opentelemetry_cannot_work_with(
+    prefix: Path, mode: tuple[str, ...]
+) -> None:
+    """A queue that is smaller than a batch."""
+    command = directory_command(PLUGINS, prefix, *mode, "--tracing", "http://127.0.0.1:4318")
+    done = run_command(*command, env={"OTEL_BSP_MAX_QUEUE_SIZE": "100"})
+    assert done.returncode == 1
+    assert "max_queue_size" in done.stderr and "see to its OTEL_* variables" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", ["ImportError", "TypeError"])
+def test_an_opentelemetry_that_cannot_be_imported(prefix: Path, error: str) -> None:
+    """protobuf has errors of its own for a wrong version."""
+    package = prefix / "opentelemetry"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"raise {error}('the reason')\n")
+    command = directory_command(PLUGINS, prefix, "--tracing", "http://127.0.0.1:4318")
+    done = run_command(*command, env={"PYTHONPATH": str(prefix)})
+    assert done.returncode == 1
+    assert "cannot be imported (the reason): pip install 'kong-pdk[tracing]'" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("mode", [(), ("-m", "--workers", "2")], ids=["threads", "processes"])

@@ -17,7 +17,7 @@ from servers import wait_until
 
 from kong_pdk._codec import Event, Events
 from kong_pdk.config import ServerConfig
-from kong_pdk.exception import ConfigError, PDKException
+from kong_pdk.exception import ConfigError, HandlerTimeout, PDKException
 from kong_pdk.observing import eventlog, open_observer
 from kong_pdk.observing.base import Observer, Observers, Record, ask, outcome_of
 from kong_pdk.observing.eventlog import EventLog, Line, Target, format_json, format_text
@@ -46,11 +46,11 @@ class Instance:
     id = 7
 
 
-def ended(exited: Any = None, error: str = "", **attributes: Any) -> Event:
+def ended(exited: Any = None, error: str = "", late: bool = False, **attributes: Any) -> Event:
     """An event that has ended."""
     event = Event(Events(12), Instance(), "access", None, 1, None, None)
     event.record, event.exited = Record(), exited
-    event.record.error = error
+    event.record.error, event.record.late = error, late
     for name, value in attributes.items():
         setattr(event, name, value)
     return event
@@ -121,7 +121,8 @@ def test_no_value_can_forge_another_one(value: str, written: str) -> None:
         (ended(exited=200), False, "exit"),
         (ended(exited=500, error="ValueError"), True, "error"),
         (ended(expired=True), True, "timeout"),
-        (ended(error="HandlerTimeout"), True, "timeout"),
+        (ended(error="ValueError", late=True), True, "timeout"),
+        (ended(error="HandlerTimeout"), True, "error"),
         (ended(abandoned=True), False, "abandoned"),
     ],
 )
@@ -176,6 +177,28 @@ def test_what_cannot_be_written_is_said_at_the_start(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"--event-log") as caught:
             Target(str(path))
         assert str(path) in str(caught.value)
+
+
+def test_a_log_that_need_not_be_there_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a worker that takes the place of another: requests wait for it."""
+    folder = tmp_path / "folder"
+    path = folder / "events"
+    log = EventLog(Target(str(path), False), ServerConfig(), start_thread, time.sleep)
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: log._trouble, "the failure")
+    log.tick()
+    folder.mkdir()
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: not log._trouble, "the end of the trouble")
+    log.close()
+    assert path.read_text().count("\n") == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the event log: {path} cannot be written: No such file or directory: its lines are lost "
+        f"until that works",
+        "the event log is written again",
+    ]
 
 
 def test_a_pipe_gets_whole_lines_in_pieces_that_the_kernel_does_not_mix(tmp_path: Path) -> None:
@@ -374,6 +397,25 @@ def test_trouble_and_its_end_are_said_once(
     ]
 
 
+def test_a_log_that_goes_on_in_the_file_that_was_moved_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is not said that lines are lost which are not."""
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    folder.mkdir()
+    log = open_log(folder / "events")
+    folder.rename(moved)
+    log.end(ended(), 0.1, False)
+    wait_until(lambda: log._trouble, "the failure")
+    log.tick()
+    log.close()
+    assert (moved / "events").read_text().count("\n") == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the event log: {folder}/events was moved away, and there cannot be another one: No such "
+        f"file or directory: lines go into the old one until that works"
+    ]
+
+
 def test_a_line_that_cannot_be_made_does_not_end_the_log(tmp_path: Path) -> None:
     path = tmp_path / "events"
     log = open_log(path)
@@ -453,6 +495,48 @@ def test_a_broken_observer_harms_nobody(order: int, caplog: pytest.LogCaptureFix
     both.tick()
     both.close()
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("exc", "expired", "late"),
+    [
+        (HandlerTimeout("no"), False, True),
+        (ValueError("in its place"), True, True),
+        (ValueError("no"), False, False),
+        (type("HandlerTimeout", (Exception,), {})(), False, False),
+    ],
+    ids=repr,
+)
+def test_whether_a_handler_that_has_raised_had_had_its_time(
+    exc: BaseException, expired: bool, late: bool
+) -> None:
+    event = ended(expired=expired)
+    both = Observers([])
+    both.begin(event)
+    both.fail(event, exc)
+    assert event.record.late is late
+
+
+class Strange(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Reading(Observer):
+    def fail(self, event: Event, exc: BaseException) -> None:
+        str(exc)
+
+
+def test_an_exception_whose_text_raises_anything_does_not_get_through(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The request of an event that has failed is closed after it has been told of."""
+    both = Observers([Reading()])
+    event = ended()
+    both.begin(event)
+    both.fail(event, Strange())
+    assert event.record.error == "Strange"
+    assert "could not be told of" in caplog.text
 
 
 def test_nobody_wants_to_know() -> None:
