@@ -10,16 +10,16 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import pytest
+from observed import ended
 from servers import wait_until
 
-from kong_pdk._codec import Event, Events
 from kong_pdk.config import ServerConfig
-from kong_pdk.exception import ConfigError, HandlerTimeout, PDKException
-from kong_pdk.observing import eventlog, open_observer
-from kong_pdk.observing.base import Observer, Observers, Record, ask, outcome_of
+from kong_pdk.exception import ConfigError
+from kong_pdk.observing import eventlog
+from kong_pdk.observing.base import Record
 from kong_pdk.observing.eventlog import EventLog, Line, Target, format_json, format_text
 
 LINE = Line(
@@ -35,25 +35,6 @@ def start_thread(function: Callable[[], None]) -> None:
 def open_log(path: Any, **settings: Any) -> EventLog:
     config = ServerConfig(event_log=str(path), **settings)
     return EventLog(Target(str(path)), config, start_thread, time.sleep)
-
-
-class Plugin:
-    name = "auth"
-
-
-class Instance:
-    plugin = Plugin()
-    id = 7
-
-
-def ended(exited: Any = None, error: str = "", late: bool = False, **attributes: Any) -> Event:
-    """An event that has ended."""
-    event = Event(Events(12), Instance(), "access", None, 1, None, None)
-    event.record, event.exited = Record(), exited
-    event.record.error, event.record.late = error, late
-    for name, value in attributes.items():
-        setattr(event, name, value)
-    return event
 
 
 # --- lines ----------------------------------------------------------------------------------------
@@ -112,22 +93,6 @@ def test_no_value_can_forge_another_one(value: str, written: str) -> None:
     assert f" request={written} " in line.decode()
     assert line.count(b"\n") == 1
     assert json.loads(format_json(LINE._replace(request=value)))["request"] == value
-
-
-@pytest.mark.parametrize(
-    ("event", "failed", "outcome"),
-    [
-        (ended(), False, "ok"),
-        (ended(exited=200), False, "exit"),
-        (ended(exited=500, error="ValueError"), True, "error"),
-        (ended(expired=True), True, "timeout"),
-        (ended(error="ValueError", late=True), True, "timeout"),
-        (ended(error="HandlerTimeout"), True, "error"),
-        (ended(abandoned=True), False, "abandoned"),
-    ],
-)
-def test_outcomes(event: Event, failed: bool, outcome: str) -> None:
-    assert outcome_of(event, failed) == outcome
 
 
 # --- where they go --------------------------------------------------------------------------------
@@ -313,28 +278,6 @@ def test_the_id_of_the_request(tmp_path: Path) -> None:
     quiet.close()
 
 
-@pytest.mark.parametrize(
-    ("result", "text"),
-    [(("x", None), "x"), ("x", "x"), ((None, "no such"), None), (None, None), (5, None)],
-)
-def test_what_a_question_gives_in_both_styles(result: Any, text: Optional[str]) -> None:
-    class Asked:
-        def call(self, function: str, args: Any) -> Any:
-            return result
-
-    event: Any = Asked()
-    assert ask(event, "kong.f", "x") == text
-
-
-def test_a_question_that_kong_does_not_understand() -> None:
-    class Asked:
-        def call(self, function: str, args: Any) -> Any:
-            raise PDKException("no")
-
-    event: Any = Asked()
-    assert ask(event, "kong.f", "x") is None
-
-
 def test_lines_that_are_not_taken_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,100 +387,3 @@ def test_many_threads(tmp_path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) == 8000
     assert all(line.startswith("time=") and " pid=" in line for line in lines)
-
-
-# --- several observers, and bugs in them ----------------------------------------------------------
-
-
-class Broken(Observer):
-    def begin(self, event: Event) -> None:
-        raise ValueError("begin")
-
-    def fail(self, event: Event, exc: BaseException) -> None:
-        raise ValueError("fail")
-
-    def end(self, event: Event, seconds: float, failed: bool) -> None:
-        raise KeyboardInterrupt("end")
-
-    def close(self) -> None:
-        raise ValueError("close")
-
-
-class Noting(Observer):
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def begin(self, event: Event) -> None:
-        self.told.append("begin")
-
-    def fail(self, event: Event, exc: BaseException) -> None:
-        self.told.append("fail")
-
-    def end(self, event: Event, seconds: float, failed: bool) -> None:
-        self.told.append("end")
-
-    def close(self) -> None:
-        self.told.append("close")
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_a_broken_observer_harms_nobody(order: int, caplog: pytest.LogCaptureFixture) -> None:
-    noting = Noting()
-    both = Observers([Broken(), noting][::order])
-    event = ended()
-    both.begin(event)
-    both.fail(event, ValueError("x"))
-    assert event.record.error == "ValueError"
-    both.end(event, 0.1, True)
-    both.close()
-    assert noting.told == ["begin", "fail", "end", "close"]
-    assert len(caplog.records) == 1  # once a second
-    both.tick()
-    both.close()
-    assert len(caplog.records) == 2
-
-
-@pytest.mark.parametrize(
-    ("exc", "expired", "late"),
-    [
-        (HandlerTimeout("no"), False, True),
-        (ValueError("in its place"), True, True),
-        (ValueError("no"), False, False),
-        (type("HandlerTimeout", (Exception,), {})(), False, False),
-    ],
-    ids=repr,
-)
-def test_whether_a_handler_that_has_raised_had_had_its_time(
-    exc: BaseException, expired: bool, late: bool
-) -> None:
-    event = ended(expired=expired)
-    both = Observers([])
-    both.begin(event)
-    both.fail(event, exc)
-    assert event.record.late is late
-
-
-class Strange(Exception):
-    def __str__(self) -> str:
-        raise SystemExit(3)
-
-
-class Reading(Observer):
-    def fail(self, event: Event, exc: BaseException) -> None:
-        str(exc)
-
-
-def test_an_exception_whose_text_raises_anything_does_not_get_through(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The request of an event that has failed is closed after it has been told of."""
-    both = Observers([Reading()])
-    event = ended()
-    both.begin(event)
-    both.fail(event, Strange())
-    assert event.record.error == "Strange"
-    assert "could not be told of" in caplog.text
-
-
-def test_nobody_wants_to_know() -> None:
-    assert open_observer(ServerConfig(), start_thread, time.sleep) is None
