@@ -41,9 +41,6 @@ CODECS = {
 PURE_ONLY = os.environ.get("KONG_PDK_TEST_PURE_ONLY", "0") not in ("", "0")
 #: Servers with the compiled codec only: for further Pythons, where unit tests compare the two.
 ONE_CODEC = os.environ.get("KONG_PDK_TEST_ONE_CODEC", "0") not in ("", "0")
-#: Servers in these modes only, for further Pythons.
-SOME_MODES = os.environ.get("KONG_PDK_TEST_MODES", ",".join(MODES)).split(",")
-assert set(SOME_MODES) <= set(MODES), f"KONG_PDK_TEST_MODES: modes are {', '.join(MODES)}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -65,7 +62,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         Flavour(mode, codec, in_one_process(flags) if one_process else flags, CODECS[codec])
         for mode, flags in MODES.items()
         for codec in codecs
-        if mode in SOME_MODES and (only is None or mode in only.args)
+        if only is None or mode in only.args
     ]
     ids = [f"{one.mode}-{one.codec}" for one in flavours]
     metafunc.parametrize("flavour", flavours, ids=ids, indirect=True, scope="module")
