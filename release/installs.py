@@ -133,6 +133,13 @@ def works(bench: Bench, python: Path, codec: str) -> None:
     bench.run(str(python), str(ROOT / "release" / "smoke.py"), "--codec", codec)
 
 
+def sound(bench: Bench, python: Path, codec: str) -> str:
+    """See that what pip has installed is complete and works; returns the codec."""
+    pip(bench, python, "check")
+    works(bench, python, codec)
+    return codec
+
+
 # --- the ways -------------------------------------------------------------------------------------
 
 
@@ -141,8 +148,7 @@ def wheel(bench: Bench) -> str:
     python = bench.venv("wheel")
     before = ours(python)
     pip(bench, python, "install", str(bench.compiled()))
-    pip(bench, python, "check")
-    works(bench, python, "compiled")
+    sound(bench, python, "compiled")
     pip(bench, python, "uninstall", "--yes", "kong-pdk")
     dist.same("what uninstall leaves", ours(python), before)
     return "compiled"
@@ -152,18 +158,14 @@ def pure_wheel(bench: Bench) -> str:
     """pip, pure wheel"""
     python = bench.venv("pure")
     pip(bench, python, "install", str(bench.pure))
-    pip(bench, python, "check")
-    works(bench, python, "pure-Python")
-    return "pure-Python"
+    return sound(bench, python, "pure-Python")
 
 
 def sdist(bench: Bench) -> str:
     """pip, sdist"""
     python = bench.venv("sdist")
     pip(bench, python, "install", str(bench.sdist))
-    pip(bench, python, "check")
-    works(bench, python, "compiled")
-    return "compiled"
+    return sound(bench, python, "compiled")
 
 
 def no_compiler(bench: Bench) -> str:
@@ -171,9 +173,7 @@ def no_compiler(bench: Bench) -> str:
     python = bench.venv("no-compiler")
     # No gcc there. What pip has built before is of no use.
     pip(bench, python, "install", "--no-cache-dir", str(bench.sdist), PATH=str(python.parent))
-    pip(bench, python, "check")
-    works(bench, python, "pure-Python")
-    return "pure-Python"
+    return sound(bench, python, "pure-Python")
 
 
 def uv(bench: Bench) -> str:
@@ -213,8 +213,7 @@ def published_and_back(bench: Bench) -> str:
     pip(bench, python, "install", "--prefer-binary", PUBLISHED)
     dumps(bench, python)
     pip(bench, python, "install", "--upgrade", str(bench.compiled()))
-    pip(bench, python, "check")
-    works(bench, python, "compiled")
+    sound(bench, python, "compiled")
     pip(bench, python, "install", "--prefer-binary", PUBLISHED)
     pip(bench, python, "check")
     dumps(bench, python)
