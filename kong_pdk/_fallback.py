@@ -701,11 +701,16 @@ class Poller:
 
     def forget(self, connection: Connection) -> None:
         """Watch a connection no longer, if it was; to be called before it is closed."""
+        self.unpark(connection)
+
+    def unpark(self, connection: Connection) -> bool:
+        """Watch a connection no longer; False if it was not watched, or has just been found."""
         with self._lock:
             try:
                 self._selector.unregister(connection)
             except (KeyError, ValueError):
-                pass
+                return False
+        return True
 
     def take_ready(self) -> list[Connection]:
         """The connections on which something has arrived; they are watched no longer."""

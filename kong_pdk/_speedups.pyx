@@ -1689,6 +1689,13 @@ cdef class Poller:
             # Closing does not end it where another process holds a duplicate.
             kp_poll_drop(self.fd, connection.fd)
 
+    def unpark(self, Connection connection not None):
+        """Watch a connection no longer; False if it was not watched, or has just been found."""
+        if connection.fd < 0 or self.parked.get(connection.fd) is not connection:
+            return False
+        self.forget(connection)
+        return True
+
     def take_ready(self):
         """The connections on which something has arrived; they are watched no longer."""
         cdef int fds[READY_BATCH]

@@ -106,6 +106,7 @@ class ServerConfig:
         mode: one of :data:`MODES`.
         workers: processes that run plugin code; 0: this process does it itself.
         start_method: how worker processes are made, one of :data:`START_METHODS`.
+        worker_memory: a worker process that uses more is replaced by another one; 0: never.
         threads: most handlers that run at the same time in threads; further events wait. Kong's
             pools hold up to 256 connections per nginx worker, each with one event under way.
         idle_timeout: a thread that had nothing to do for so long ends.
@@ -150,6 +151,7 @@ class ServerConfig:
     mode: str = "threads"
     workers: int = 0
     start_method: str = "spawn"
+    worker_memory: int = 0
     threads: int = 512
     idle_timeout: float = 30.0
     event_timeout: float = 55.0
@@ -202,6 +204,8 @@ class ServerConfig:
             )
         if not 0 <= self.workers <= MAX_WORKERS:
             raise ConfigError(f"workers must be 0 to {MAX_WORKERS}, got {self.workers}")
+        if self.worker_memory:
+            self._check_worker_memory()
         if self.start_method not in START_METHODS:
             raise ConfigError(
                 f"start_method must be one of {', '.join(START_METHODS)}, got {self.start_method!r}"
@@ -226,6 +230,33 @@ class ServerConfig:
             policy: the plugin's own, one of :data:`POLICIES`; "" if it has none.
         """
         return (policy or self.on_error) == "closed"
+
+    @property
+    def places(self) -> int:
+        """How many worker processes there may be at a time: one more while one is replaced."""
+        return self.workers + (1 if self.worker_memory else 0)
+
+    def _check_worker_memory(self) -> None:
+        if self.worker_memory < 0:
+            raise ConfigError(f"worker_memory must be 0 or more bytes, got {self.worker_memory}")
+        if not self.workers:
+            raise ConfigError(
+                "--worker-memory is of use with --multiprocessing (-m) or --supervise only: add one"
+            )
+        if self.places > MAX_WORKERS:
+            raise ConfigError(
+                f"with --worker-memory there may be {MAX_WORKERS - 1} workers, got {self.workers}"
+            )
+        if self.reload:
+            raise ConfigError(
+                "--worker-memory is for production, --reload for those who write plugins: leave "
+                "one of the two out"
+            )
+        if not os.path.exists("/proc/self/statm"):
+            raise ConfigError(
+                "--worker-memory is not available: this system does not tell what a process uses "
+                "(/proc/PID/statm); leave it out"
+            )
 
     def _check_peers(self) -> None:
         import socket  # the commands that print and end need none

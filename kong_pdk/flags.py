@@ -240,6 +240,11 @@ def _parser(description: str, prog: Optional[str] = None) -> argparse.ArgumentPa
         help="with -m: how many worker processes (default: the cores that may be used)",
     )  # fmt: skip
     parser.add_argument(
+        "--worker-memory", metavar="MIB", type=int,
+        help="with -m or --supervise: a worker process that uses more memory makes room for a new "
+        "one, with no request lost (default: it may use what it likes)",
+    )  # fmt: skip
+    parser.add_argument(
         "--start-method", choices=START_METHODS,
         help="with -m or --supervise: start workers in a new Python, or as copies of the main "
         "process "
@@ -283,6 +288,8 @@ def make_config(args: argparse.Namespace, stem: str) -> ServerConfig:
         raise ConfigError(
             "--start-method is of use with --multiprocessing (-m) or --supervise only: add one"
         )
+    if args.worker_memory is not None and args.worker_memory < 1:
+        raise ConfigError(f"--worker-memory must be at least 1 MiB, got {args.worker_memory}")
     if not os.path.isdir(args.prefix):
         raise ConfigError(
             f"folder {args.prefix} does not exist, so no socket can be created there: create it, "
@@ -325,6 +332,7 @@ def make_config(args: argparse.Namespace, stem: str) -> ServerConfig:
         max_starts=max_starts,
         workers=workers,
         start_method=args.start_method or START_METHODS[0],
+        worker_memory=(args.worker_memory or 0) << 20,
         listen_queue_size=args.listen_queue_size,
         lua_style=args.lua_style,
         pdk_checks=args.pdk_checks,

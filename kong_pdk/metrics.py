@@ -161,11 +161,22 @@ class Numbers(Collector):
         restarts = CounterMetricFamily(
             "kong_pdk_worker_restarts", "Processes that have died.", labels=("worker",)
         )
+        replaced = CounterMetricFamily(
+            "kong_pdk_worker_replaced",
+            "Processes that have made room for another one.",
+            labels=("worker",),
+        )
+        memory = GaugeMetricFamily(
+            "kong_pdk_worker_memory_bytes", "Resident memory of the process.", labels=("worker",)
+        )
         for one in states:
-            up.add_metric((str(one.index),), int(one.ready))
-            restarts.add_metric((str(one.index),), one.restarts)
-        yield up
-        yield restarts
+            label = (str(one.index),)
+            restarts.add_metric(label, one.restarts)
+            replaced.add_metric(label, one.replaced)
+            if not one.vacant:
+                up.add_metric(label, int(one.ready))
+                memory.add_metric(label, one.memory)
+        yield from (up, memory, restarts, replaced)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -281,14 +281,22 @@ def describe(path: str, status: dict[str, Any]) -> Iterator[str]:
     yield ""
     rows = [
         (
-            "WORKER", "PID", "STATE", "RESTARTS", "CONNECTIONS", "RUNNING", "QUEUED", "WAITING",
-            "SHED",
+            "WORKER", "PID", "STATE", "MEMORY MiB", "RESTARTS", "REPLACED", "CONNECTIONS",
+            "RUNNING", "QUEUED", "WAITING", "SHED",
         )
     ]  # fmt: skip
     for one in workers:
-        numbers = (one[key] for key in ("Restarts", "Connections", "Running", "Queued", "Waiting"))
+        numbers = (
+            # A server of an earlier version does not say all of it.
+            one.get(key, "-")
+            for key in (
+                "Restarts", "Replaced", "Connections", "Running", "Queued", "Waiting", "Shed",
+            )
+        )  # fmt: skip
         state = "ready" if one["Ready"] else "starting"
-        rows.append((one["Index"], one["Pid"] or "-", state, *numbers, one["Shed"]))
+        memory = one.get("Memory")
+        size = f"{memory / (1 << 20):.0f}" if memory else "-"
+        rows.append((one["Index"], one["Pid"] or "-", state, size, *numbers))
     yield from _table(rows, left=(2,))
 
 

@@ -233,6 +233,9 @@ class BaseMode(abc.ABC):
             connection.shutdown()
             self.lose(connection, ConnectionClosed("an answer was late"))
 
+    def leave(self) -> None:  # noqa: B027 (where the loop has all connections it gives them back)
+        """Keep no connection for longer than an event needs it, from now on."""
+
     def stop(self) -> None:
         """Give up all events that wait for a step.
 
@@ -281,7 +284,7 @@ class BaseMode(abc.ABC):
     def end_given_up(self, event: Event) -> NoReturn:
         """End an event whose handler was woken with nothing."""
         if self.loop.stopping:
-            self.abandon(event, "the server stops")
+            self.abandon(event, self.loop.why_stopping)
         self.abandon(event, "Kong has not answered a PDK call in time")
 
     def refuse(self, connection: Connection) -> None:

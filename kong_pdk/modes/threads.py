@@ -62,7 +62,7 @@ class Mode(BaseMode):
     def __init__(self, service: Service, loop: Loop, config: ServerConfig) -> None:
         super().__init__(service, loop, config)
         self.gating = Gating(service.events)
-        self._stopping = False
+        self._stopping = self._leaving = False
         self._lock = threading.Lock()  # of the number of threads
         self._runners: set[Runner] = set()
         self._started = 0
@@ -143,11 +143,16 @@ class Mode(BaseMode):
         at_rest = len(self._free) + len(self._lingering)
         return len(self._runners) - at_rest, len(self._queue)
 
+    def leave(self) -> None:
+        """Let no thread linger on a connection any more."""
+        self._leaving = True
+        self._end_idle(math.inf)
+
     def stop(self) -> None:
         """End idle threads, and give up waiting events; wait a moment for those threads."""
         self._stopping = True
         super().stop()
-        self._end_idle(float("inf"))
+        self._end_idle(math.inf)
         deadline = time.monotonic() + UNWIND
         for runner in list(self._runners):
             runner.thread.join(max(0.0, deadline - time.monotonic()))
@@ -234,7 +239,8 @@ class Mode(BaseMode):
         idle = self._free if connection is None else self._lingering
         runner.idle_since = time.monotonic()
         idle[runner] = True
-        if self._queue or self._stopping:  # looked at after that, so that nobody waits unseen
+        # Looked at after that, so that nobody waits unseen.
+        if self._queue or self._stopping or (self._leaving and connection is not None):
             return self._rest_no_longer(runner, idle, connection, reply)
         request = None
         if connection is None:

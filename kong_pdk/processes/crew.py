@@ -21,10 +21,10 @@ from .poller import Poller
 logger = logging.getLogger("kong_pdk.server")
 
 # What the parent says to a worker.
-DEAL, FORGET, STOP, ALONE, END = "deal", "forget", "stop", "alone", "end"
+DEAL, FORGET, LEAVE, STOP, ALONE, END = "deal", "forget", "leave", "stop", "alone", "end"
 # What a worker says to it.
 READY, FAILED, LOST, MISSED, QUIET, USED = "ready", "failed", "lost", "missed", "quiet", "used"
-
+RELEASED = "released"
 
 #: Waits between the end of a worker and the start of the next, seconds, the longer the more of them
 #: have ended soon after their start. The first one is missed as little as can be, and so is one
@@ -33,6 +33,12 @@ BACK_OFF = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 BACK_OFF_SERVED = (0.0, 0.1, 0.2, 0.5)
 #: A worker that has lived for so long is none of those, seconds.
 STEADY = 10.0
+#: How long a worker may take to end after its graceful time, seconds: handlers unwind, and threads
+#: that a plugin has left behind hold it up.
+END_PATIENCE = 6.0
+#: How long the events of a worker that makes room for another may go on, seconds: Kong waits for no
+#: answer for longer.
+LEAVE_PATIENCE = 60.0
 
 
 class Dealt:
@@ -69,7 +75,11 @@ class Worker:
         plugins: the phases of those that it has loaded, by name.
         ready: it has loaded its plugins and takes connections.
         served: it has been ready once.
-        quiet: it has been told to stop, and nothing is being answered there.
+        vacant: no process belongs there at the moment.
+        memory: what its process uses, bytes, as of the last look.
+        leaving: it makes room for another worker: no connection is dealt to it.
+        quiet: it has been told to leave or to stop, and nothing is being answered there.
+        told_end: it has been told that nobody needs it any more.
         started: when the process was started, by the monotonic clock.
         due: when the next one may be started, by the same clock.
         rests_until: no connection is dealt to it before that, by the same clock.
@@ -88,7 +98,9 @@ class Worker:
         self.control: Optional[Channel] = None
         self.requests: Optional[Channel] = None
         self._backlog: collections.deque[tuple[Any, Sequence[int]]] = collections.deque()
-        self.ready = self.served = self.quiet = False
+        self.vacant = False
+        self.memory = 0
+        self.ready = self.served = self.leaving = self.quiet = self.told_end = False
         self.plugins: dict[str, tuple[str, ...]] = {}
         self.started = float("-inf")
         self.due = 0.0
@@ -108,13 +120,26 @@ class Worker:
         """Whether it does not read what it is told."""
         return bool(self._backlog)
 
-    def start(self, config: ServerConfig, crew: list[Worker], tally: int) -> Optional[Link]:
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no process where one belongs."""
+        return self.process is None and not self.vacant
+
+    @property
+    def takes(self) -> bool:
+        """Whether connections may be dealt to it."""
+        return self.ready and not self.leaving
+
+    def start(
+        self, config: ServerConfig, crew: list[Worker], tally: int, first: bool
+    ) -> Optional[Link]:
         """Start a process for the place.
 
         Args:
             config: the server's settings.
             crew: all workers.
             tally: memory in which the process is to count, a descriptor.
+            first: the server does not listen yet.
 
         Returns:
             The link in a forked worker itself, None in the parent.
@@ -124,7 +149,8 @@ class Worker:
             ConfigError: this process has no script that could be run again.
         """
         self.started = time.monotonic()
-        self.ready = self.served = self.quiet = False
+        self.ready = self.served = self.leaving = self.quiet = self.told_end = False
+        self.memory = 0
         self.doomed = float("inf")
         pairs = [open_pair() for _ in range(2)]
         try:
@@ -137,6 +163,7 @@ class Worker:
                 outboxes=[one.outbox.fileno() for one in crew],
                 ledger=self._ledger.fd,
                 tally=tally,
+                first=first,
             )
             self.process = fork() if config.start_method == "fork" else spawn(link, config.mode)
             if self.process is None:
@@ -228,7 +255,7 @@ class Worker:
             return None
         text = f"worker {self.index} (pid {self.process.pid}) has ended: {describe_end(status)}"
         self.process = None
-        self.ready = False
+        self.ready = self.leaving = False
         now = time.monotonic()
         self._short_lives = 0 if now - self.started >= STEADY else self._short_lives + 1
         waits = BACK_OFF_SERVED if self.served else BACK_OFF
@@ -265,7 +292,7 @@ def compare_plugins(crew: list[Worker]) -> None:
         WorkerError: one lacks some.
     """
     known = set().union(*(one.plugins for one in crew))
-    for worker in crew:
+    for worker in (one for one in crew if not one.vacant):
         missing = known.difference(worker.plugins)
         if missing:
             raise WorkerError(f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}")

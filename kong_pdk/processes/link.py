@@ -24,6 +24,7 @@ class Link:
         outboxes: where to leave steps for each worker, by its index; this one's too.
         ledger: memory for what is owed on connections.
         tally: memory in which it counts what it does.
+        first: the server does not listen yet: a worker that cannot do what it is to do ends it.
     """
 
     index: int
@@ -34,6 +35,7 @@ class Link:
     outboxes: list[int]
     ledger: int
     tally: int
+    first: bool = True
 
     def descriptors(self) -> Iterator[int]:
         """All of them."""

@@ -33,12 +33,14 @@ from .channel import Channel
 from .crew import (
     ALONE,
     END,
+    END_PATIENCE,
     FAILED,
     FORGET,
     LOST,
     MISSED,
     QUIET,
     READY,
+    RELEASED,
     STOP,
     USED,
     Dealt,
@@ -51,6 +53,7 @@ from .link import Link
 from .memory import allocate, attach
 from .poller import Descriptor, Poller
 from .registry import Registry
+from .replacing import Replacing
 from .rescue import PATIENCE, Rescue
 
 if TYPE_CHECKING:
@@ -64,9 +67,6 @@ TICK = 1.0
 SHORT_TICK = 0.02
 #: A worker that the system could not start is tried again after so long, seconds.
 RETRY = 1.0
-#: How long a worker may take to end after its graceful time, seconds: handlers unwind, and threads
-#: that a plugin has left behind hold it up.
-END_PATIENCE = 6.0
 #: How long a worker that takes another one's place may take to be ready, seconds.
 START_PATIENCE = 60.0
 
@@ -83,14 +83,15 @@ class Parent:
         self._pid = os.getpid()
         self._poller = Poller()
         self._ledger = Ledger(config)
-        self._crew = [Worker(index, self._poller, self._ledger) for index in range(config.workers)]
+        self._crew = [Worker(index, self._poller, self._ledger) for index in range(config.places)]
         self._rescue = Rescue(config, self._poller, self._ledger)
         self._lonely_since = float("inf")  # no worker has been ready since then
         self._registry = Registry(lambda instance_id: self._tell_all(FORGET, instance_id), config)
         self._door = Door(config)
-        self._tally = allocate(size_of(config.workers))
+        self._tally = allocate(size_of(config.places))
         self._table = Table(attach(self._tally))
         self._table.start()
+        self._replacing = Replacing(config, self._crew, self._table)
         self._metrics: Optional[Metrics] = None
         self._accepting = False
         self._full = False
@@ -154,8 +155,10 @@ class Parent:
                 self._child_ended = True  # a signal may have been lost
                 look()
                 self._registry.tick(now)
-                self._end_stuck()
+                self._rescue.end_stuck(self._crew)
                 self._door.tick()
+                if self._plugins is not None and not self.stopping:
+                    self._replacing.tick(now)
             self._tend(now)
         return None
 
@@ -165,7 +168,7 @@ class Parent:
             or self._rescue.is_draining
             or self._child_ended
             or not self._accepting
-            or any(one.is_congested or one.process is None for one in self._crew)
+            or any(one.is_congested or one.is_missing for one in self._crew)
         )
         return SHORT_TICK if hurry else TICK
 
@@ -178,7 +181,7 @@ class Parent:
         for worker in self._crew:
             if worker.is_congested:
                 worker.flush()
-        if any(one.ready for one in self._crew):
+        if any(one.takes for one in self._crew):
             self._lonely_since = float("inf")
         else:
             self._lonely_since = min(self._lonely_since, now)
@@ -189,13 +192,15 @@ class Parent:
                 break
             self._deal(dealt, chosen)
         self._rescue.tick(now, self._is_lonely())
+        if not self.stopping:
+            self._replacing.go_on()
         while self._obeyed < self._signals:
             self._obeyed += 1
             self._begin_stop(now) if self._obeyed == 1 else self._hurry(now)
         if self._plugins is None and not self.stopping:
             if self._failure is not None:
                 raise WorkerError(self._failure)
-            if all(one.ready for one in self._crew):
+            if all(one.ready or one.vacant for one in self._crew):
                 compare_plugins(self._crew)
                 self._listen()
         if self.stopping:
@@ -273,7 +278,7 @@ class Parent:
     def _note_full(self) -> None:
         """Say so, once, when no worker may have more connections."""
         most = self._config.max_connections
-        ready = [one for one in self._crew if one.ready]  # none: all of them have died
+        ready = [one for one in self._crew if one.takes]  # none: all of them have died
         full = bool(ready) and all(len(one.connections) >= most for one in ready)
         if full and not self._full:
             logger.error(
@@ -289,7 +294,7 @@ class Parent:
             (
                 one
                 for one in self._crew
-                if one.ready
+                if one.takes
                 and not one.is_congested
                 and now >= one.rests_until
                 and (self.stopping or len(one.connections) < self._config.max_connections)
@@ -307,12 +312,11 @@ class Parent:
 
     def _start_if_due(self, worker: Worker) -> Optional[Link]:
         """Start a worker where there is none; returns its link in a forked one itself."""
-        if worker.process is not None or self.stopping:
+        if not worker.is_missing or self.stopping or time.monotonic() < worker.due:
             return None
-        if time.monotonic() < worker.due:
-            return None
+        first = self._plugins is None
         try:
-            link = worker.start(self._config, self._crew, self._tally)
+            link = worker.start(self._config, self._crew, self._tally, first)
         except (OSError, ConfigError) as exc:
             self._fail(f"worker {worker.index} cannot be started: {exc}")
             worker.due = time.monotonic() + RETRY
@@ -324,7 +328,7 @@ class Parent:
         self._poller.watch(worker.control, functools.partial(self._hear, worker, worker.control))
         answer = functools.partial(answer_requests, worker.requests, self._registry.answer)
         self._poller.watch(worker.requests, functools.partial(self._while_open, worker, answer))
-        if self._plugins is not None:
+        if not first:
             worker.doomed = worker.started + START_PATIENCE
         return None
 
@@ -359,6 +363,8 @@ class Parent:
                     (worker.quiet,) = rest
                 elif kind == LOST:
                     self._on_lost(worker, *rest)
+                elif kind == RELEASED:
+                    self._rescue.take_from(worker, *rest)
                 elif kind == MISSED:
                     self._rescue.answer_missed(self._crew, *rest)
                 elif kind == USED:
@@ -379,7 +385,8 @@ class Parent:
                 self._fail(f"worker {worker.index} lacks plugins: {', '.join(sorted(missing))}")
                 worker.kill()
                 return
-            logger.info("worker %d is ready again (pid %d)", worker.index, worker.pid)
+            if worker is not self._replacing.new:
+                logger.info("worker %d is ready again (pid %d)", worker.index, worker.pid)
         worker.plugins = plugins
         worker.ready = worker.served = True
         worker.doomed = float("inf")
@@ -388,19 +395,7 @@ class Parent:
     def _on_lost(self, worker: Worker, fd: int, number: int) -> None:
         """Deal a connection again that a worker had no descriptor for."""
         worker.rests_until = time.monotonic() + TICK
-        dealt = worker.take_back(fd) if worker.has_still(fd, number) else None
-        if dealt is not None:
-            self._rescue.add(dealt, time.monotonic())
-
-    def _end_stuck(self) -> None:
-        """Kill workers that let Kong wait without end, so that their calls are answered."""
-        for worker in self._crew:
-            if self._rescue.is_stuck(worker, self._crew):
-                logger.error(
-                    "worker %d (pid %d) lets Kong wait, and its loop does nothing: killed",
-                    worker.index, worker.pid,
-                )  # fmt: skip
-                worker.kill()
+        self._rescue.take_from(worker, fd, number)
 
     def _fail(self, text: str) -> None:
         """Note why a worker cannot start: the end of a server that does not listen yet."""
@@ -418,11 +413,12 @@ class Parent:
             return
         self._poller.forget(worker.inbox)  # still watched if the one before was never ready
         answered = self._rescue.take_over(worker, self._crew, now)
-        restarts = not self.stopping and worker.served
-        self._table.settle(worker.index, self._registry.numbered, restarts)
+        replaced = self._replacing.note_end(worker, now)
+        restarts = not (self.stopping or replaced) and worker.served
+        self._table.settle(worker.index, self._registry.numbered, restarts, replaced)
         self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
-        if self.stopping:
-            logger.debug("%s", text)
+        if self.stopping or (replaced and not answered):
+            logger.log(logging.INFO if replaced else logging.DEBUG, "%s", text)
             return
         if self._plugins is None:
             self._fail(f"{text}, before it was ready")
@@ -444,6 +440,7 @@ class Parent:
             self._take_last(listener)
         self._door.close()
         for worker in self._crew:
+            worker.leaving = False
             if worker.ready:
                 worker.tell(STOP)
             else:

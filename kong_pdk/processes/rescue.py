@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import Optional
 
 from .. import _wire
@@ -170,6 +171,29 @@ class Rescue:
             one.dealt.sock.close()
         for dealt in self._drains.values():
             dealt.sock.close()
+
+    def take_from(self, worker: Worker, fd: int, number: int) -> None:
+        """Keep a connection, until :meth:`take`, that a worker cannot or need not have.
+
+        Args:
+            worker: it owes nothing there.
+            fd: the parent's descriptor.
+            number: of its dealing.
+        """
+        dealt = worker.take_back(fd) if worker.has_still(fd, number) else None
+        if dealt is not None:
+            self._ledger.inherit(dealt.slot, self._ledger.look(dealt.slot).owner >= 0)
+            self.add(dealt, time.monotonic())
+
+    def end_stuck(self, crew: list[Worker]) -> None:
+        """Kill workers that let Kong wait without end, so that their calls are answered."""
+        for worker in crew:
+            if self.is_stuck(worker, crew):
+                logger.error(
+                    "worker %d (pid %d) lets Kong wait, and its loop does nothing: killed",
+                    worker.index, worker.pid,
+                )  # fmt: skip
+                worker.kill()
 
     def is_stuck(self, worker: Worker, crew: list[Worker]) -> bool:
         """Whether a worker lets Kong wait for too long, and will not notice.

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any, Callable, Optional
 
 from .. import _wire
@@ -25,9 +26,9 @@ from ..runtime.events import new_events
 from ..runtime.service import Service
 from ..runtime.tally import Table
 from ..server.lifecycle import STOP_SIGNALS, open_reloading, set_title, watch_parent
-from ..server.loop import Loop
+from ..server.loop import STOPPING_TICK, WHY_STOPPING, Loop
 from .channel import Channel
-from .crew import FAILED, LOST, MISSED, QUIET, READY, USED
+from .crew import FAILED, LEAVE_PATIENCE, LOST, MISSED, QUIET, READY, RELEASED, USED
 from .inbox import Forwarder, Lent, read_inbox
 from .ledger import beat, life_of
 from .link import Link
@@ -68,8 +69,7 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
             config,
             mode_class.start_thread,
             mode_class.sleep,
-            # Requests wait for one that is started in place of another: they come first.
-            must=not life_of(memoryview(attach(link.ledger)).cast("Q"), link.index),
+            must=link.first,  # requests wait for one that comes later: they come first
         )
     except KongPDKError as exc:
         control.send((FAILED, str(exc)), timeout=None)
@@ -93,10 +93,10 @@ def work(link: Link, load: Callable[[], dict[str, Plugin]], config: ServerConfig
 
 
 def _load(load: Callable[[], dict[str, Plugin]], link: Link) -> dict[str, Plugin]:
-    """Load the plugins; what is to be told about them is told by the first worker alone."""
+    """Load the plugins; what is to be told about them is told once at the server's start."""
     log = logging.getLogger("kong_pdk")
     level = log.level
-    if link.index:
+    if link.first and link.index:
         log.setLevel(max(level, logging.ERROR))
     try:
         return load()
@@ -126,6 +126,9 @@ class WorkerLoop(Loop):
         os.close(link.ledger)
         self._index, self._parent = link.index, link.parent
         self._told_quiet = False
+        self._dealt: dict[int, tuple[int, int]] = {}  # by slot: what the parent calls a connection
+        self._leaving = False  # it makes room for another worker
+        self._sweep_due = 0.0
         self._alone = False  # no connection to any worker is left
         self._may_go = False  # the parent says that nobody needs this worker any more
 
@@ -217,6 +220,8 @@ class WorkerLoop(Loop):
         """As :meth:`Loop.close`; Kong finds it closed although the parent has a duplicate."""
         self._refuse(connection)
         self._cut(connection)
+        if not connection.borrowed:
+            self._dealt.pop(connection.slot, None)
         super().close(connection)
 
     def _cut(self, connection: Connection) -> None:
@@ -225,6 +230,39 @@ class WorkerLoop(Loop):
         lent = not connection.borrowed and slot >= 0 and not connection.owes
         if not (lent and self._debts[_wire.DEBT_SIZE * slot] & _wire.OWES_LENT):
             connection.shutdown()
+
+    # --- making room for another worker ----------------------------------------------------------
+
+    def park(self, connection: Connection) -> None:
+        """As :meth:`Loop.park`; a worker that makes room gives the connection to the parent."""
+        if not (self._leaving and self._release(connection)):
+            super().park(connection)
+
+    def _release(self, connection: Connection) -> bool:
+        """Give a connection that nobody reads back to the parent, if nothing is under way there.
+
+        The parent has a duplicate, so nothing that Kong sends meanwhile is lost.
+        """
+        place = self._dealt.get(connection.slot)
+        if place is None or not _is_at_rest(connection):
+            return False
+        try:
+            self._control.send((RELEASED, *place))
+        except OSError:  # it is slow: at the next sweep
+            return False
+        self._connections.discard(connection)
+        connection.close()
+        return True
+
+    def _release_parked(self) -> None:
+        """Give back the connections on which nothing happens."""
+        for connection in list(self._connections):
+            if (
+                _is_at_rest(connection)
+                and self._poller.unpark(connection)
+                and not self._release(connection)
+            ):
+                self._watch(connection)
 
     # --- the parent ------------------------------------------------------------------------------
 
@@ -246,20 +284,34 @@ class WorkerLoop(Loop):
             logger.info("the parent process %d is gone: stopping (%s)", self._parent, exc)
             self.unwatch(self._control)
             self._may_go = True
-            if not self.stopping:
-                self.stop()
+            if self._leaving or not self.stopping:
+                self._on_stop()
 
     def _on_deal(self, fd_there: int, number: int, slot: int, fd: int = -1) -> None:
         if fd < 0:
             logger.error("cannot accept connections for a moment: too many open descriptors")
             self._tell(LOST, fd_there, number)
             return
+        if slot >= 0:
+            self._dealt[slot] = fd_there, number
         self.adopt(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd), slot)
 
     def _on_forget(self, instance_id: int) -> None:
         self._instances.forget(instance_id)
 
+    def _on_leave(self) -> None:
+        """Make room for another worker: as a stop, but without a hurry, and connections go on."""
+        if self.stopping:
+            return
+        self._leaving = self.stopping = True
+        self.why_stopping = "its worker makes room for another one, and can wait no longer"
+        self._deadline = time.monotonic() + LEAVE_PATIENCE
+        self._mode.leave()
+
     def _on_stop(self) -> None:
+        if self._leaving:  # that was no stop yet
+            self._leaving = self.stopping = False
+            self.why_stopping = WHY_STOPPING
         self.stop()
 
     def _on_alone(self) -> None:
@@ -273,11 +325,20 @@ class WorkerLoop(Loop):
 
     def _is_quiet(self) -> bool:
         """Whether nothing is being answered here, and the parent knows that of all workers."""
+        now = time.monotonic()
+        if self._leaving and now >= self._sweep_due:
+            self._sweep_due = now + STOPPING_TICK
+            self._release_parked()
         quiet = super()._is_quiet()
         if quiet != self._told_quiet:
             self._told_quiet = quiet
             self._tell(QUIET, quiet)
         return quiet and self._may_go
+
+
+def _is_at_rest(connection: Connection) -> bool:
+    """Whether nothing is owed on a connection, and nothing of a request has come."""
+    return not (connection.owes or connection.pending or connection.stuck)
 
 
 class _Questions:

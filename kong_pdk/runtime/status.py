@@ -24,7 +24,7 @@ def describe_server(config: ServerConfig, table: Table) -> dict[str, Any]:
         "Codec": "compiled" if is_compiled() else "pure-Python",
         "StartTime": table.started,
         "Uptime": max(0.0, time.time() - table.started),
-        "Workers": [_describe_worker(one) for one in table.states()],
+        "Workers": [_describe_worker(one) for one in table.states() if not one.vacant],
     }
 
 
@@ -88,6 +88,8 @@ def _describe_worker(state: WorkerState) -> dict[str, Any]:
         "Pid": state.pid,
         "Ready": state.ready,
         "Restarts": state.restarts,
+        "Replaced": state.replaced,
+        "Memory": state.memory,
         "Connections": state.connections,
         "Running": state.running,
         "Queued": state.queued,

@@ -32,7 +32,10 @@ _BLOCK = _ROWS * _columns.COLUMNS  # numbers of a worker
 _SERVER = _columns.COLUMNS  # numbers of the server as a whole, in front of them
 
 # Columns of a worker's own row. The parent writes the first ones, the worker the others.
-_PID, _READY, _RESTARTS, _CONNECTIONS, _RUNNING, _QUEUED, _WAITING, _SHED = range(8)
+(
+    _PID, _READY, _RESTARTS, _REPLACED, _VACANT, _MEMORY,
+    _CONNECTIONS, _RUNNING, _QUEUED, _WAITING, _SHED,
+) = range(11)  # fmt: skip
 
 # The server's own row.
 _START = 0  # nanoseconds since the epoch
@@ -105,7 +108,11 @@ class WorkerState:
         index: of the worker, from 0.
         pid: 0 if there is none at the moment.
         ready: it takes events.
-        restarts: how often another process has taken its place.
+        restarts: how often it has died, and another process has come in its place.
+        replaced: how often it has made room for another worker (``--worker-memory``).
+        vacant: no process belongs there at the moment; the next one that takes another's place
+            comes there.
+        memory: what its process has in memory, bytes; 0 if that cannot be told.
         connections: of Kong.
         running: handlers, and instances that are being made.
         queued: events that wait for a thread.
@@ -117,6 +124,9 @@ class WorkerState:
     pid: int
     ready: bool
     restarts: int
+    replaced: int
+    vacant: bool
+    memory: int
     connections: int
     running: int
     queued: int
@@ -187,6 +197,14 @@ class Table:
         place = self._worker(worker)
         self._numbers[place + _PID], self._numbers[place + _READY] = pid, ready
 
+    def note_vacant(self, worker: int, vacant: bool) -> None:
+        """Note whether a worker's place is to be empty."""
+        self._numbers[self._worker(worker) + _VACANT] = vacant
+
+    def note_memory(self, worker: int, size: int) -> None:
+        """Note what a worker's process has in memory, bytes."""
+        self._numbers[self._worker(worker) + _MEMORY] = size
+
     def note_gauges(
         self, worker: int, connections: int, running: int, queued: int, waiting: int
     ) -> None:
@@ -202,17 +220,22 @@ class Table:
         """Where a worker counts the events that it has refused for lack of room."""
         return self._worker(worker) + _SHED
 
-    def settle(self, worker: int, plugins: int, restarts: bool = True) -> None:
-        """Close the account of a process that has died: nothing is under way there any more.
+    def settle(
+        self, worker: int, plugins: int, restarts: bool = True, replaced: bool = False
+    ) -> None:
+        """Close the account of a process that has ended: nothing is under way there any more.
 
         Args:
             worker: its index; no process may be there.
             plugins: how many have a number.
-            restarts: another one takes its place.
+            restarts: it has died, and another one comes in its place.
+            replaced: it has made room for another worker.
         """
         self.note_process(worker, 0, False)
+        self.note_memory(worker, 0)
         self.note_gauges(worker, 0, 0, 0, 0)
         self._numbers[self._worker(worker) + _RESTARTS] += restarts
+        self._numbers[self._worker(worker) + _REPLACED] += replaced
         for plugin in range(min(plugins, MAX_PLUGINS)):
             for phase in PHASES:
                 row = self._row(worker, plugin, phase)
@@ -237,8 +260,10 @@ class Table:
     def state(self, worker: int) -> WorkerState:
         """What is known of a worker."""
         place = self._worker(worker)
-        pid, ready, *others = self._numbers[place : place + _SHED + 1].tolist()
-        return WorkerState(worker, pid, bool(ready), *others)
+        pid, ready, restarts, replaced, vacant, *others = self._numbers[
+            place : place + _SHED + 1
+        ].tolist()
+        return WorkerState(worker, pid, bool(ready), restarts, replaced, bool(vacant), *others)
 
     def states(self) -> list[WorkerState]:
         """What is known of all workers."""

@@ -17,6 +17,7 @@ from ..observing import open_observer
 from ..plugins.definition import Plugin
 from ..runtime.service import Service
 from .loop import Loop
+from .usage import resident_memory
 
 if TYPE_CHECKING:
     from ..metrics import Metrics
@@ -72,7 +73,13 @@ def serve(plugins: dict[str, Plugin], config: ServerConfig) -> None:
     reloading = None
     try:
         loop.listen()
-        loop.on_tick = watch_parent(loop, os.getppid())
+        look = watch_parent(loop, os.getppid())
+
+        def tick() -> None:
+            look()
+            service.table.note_memory(0, resident_memory(os.getpid()))
+
+        loop.on_tick = tick
         if metrics is not None:
             phases = {name: plugin.phases for name, plugin in plugins.items()}
             metrics.serve(service.table, phases, service.instances.count, lambda: service.measure())

@@ -36,6 +36,8 @@ DRAINING_TICK = 0.05
 #: How often it is looked whether the last event has ended, once the server is to stop, seconds.
 STOPPING_TICK = 0.05
 
+WHY_STOPPING = "the server stops"
+
 
 class LoopMode(Protocol):
     """What the loop wants of a mode."""
@@ -56,6 +58,9 @@ class LoopMode(Protocol):
             connected: whether Kong has connections; without any, no step will come.
         """
         ...
+
+    def leave(self) -> None:
+        """Keep no connection for longer than an event needs it, from now on."""
 
     def stop(self) -> None:
         """End all handlers that can be ended."""
@@ -90,6 +95,8 @@ class Loop:
         self.ledger: Any = None
         self._deadline = float("inf")  # after which a stop does not wait any longer
         self.stopping = False
+        #: For those whose event ends with it.
+        self.why_stopping = WHY_STOPPING
         self._ticks, self._due = 0, time.monotonic() + TICK
         self._accepting = False
         self._serving = False  # the sockets are open, and connections wait there

@@ -171,6 +171,15 @@ def test_workers_are_as_many_as_the_cores_that_it_may_use(pod: Any) -> None:
     assert f"--workers={server['resources']['limits']['cpu']}" in server["args"]
 
 
+def test_the_container_has_room_while_a_worker_is_replaced(pod: Any) -> None:
+    server = pod.container("plugins")
+    numbers = dict(one[2:].split("=") for one in server["args"] if one.startswith("--worker"))
+    workers, most = int(numbers["workers"]), int(numbers["worker-memory"])
+    limit = server["resources"]["limits"]["memory"]
+    assert limit.endswith("Mi")
+    assert (workers + 1) * most + 40 < 0.8 * int(limit[:-2])
+
+
 def test_the_metrics_port_is_the_servers(pod: Any) -> None:
     (port,) = pod.container("plugins")["ports"]
     assert f"--metrics=0.0.0.0:{port['containerPort']}" in pod.container("plugins")["args"]

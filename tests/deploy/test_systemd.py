@@ -51,6 +51,8 @@ def test_the_kernel_out_of_memory_ends_a_worker_alone() -> None:
     unit = read_unit(UNIT.name)
     assert unit["MemoryMax"] and unit["OOMPolicy"] == ["continue"]
     assert "--supervise" in unit["ExecStart"][0]
+    most = re.search(r"--worker-memory (\d+)", unit["ExecStart"][0])
+    assert most and unit["MemoryMax"] == ["1G"] and 2 * int(most[1]) + 40 < 0.9 * 1024
 
 
 def test_kong_finds_what_it_makes() -> None:

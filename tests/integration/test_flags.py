@@ -86,6 +86,7 @@ def test_help_names_every_flag(kind: str) -> None:
         "--socket-name", "--socket-mode", "--socket-user", "--socket-group", "--allow-uid",
         "--listen-queue-size", "--threads", "--no-lua-style", "-g", "--gevent",
         "-m", "--multiprocessing", "--workers", "--start-method", "--supervise",
+        "--worker-memory",
         "--instance-ttl", "--max-starts", "--log-format",
     }  # fmt: skip
     flags |= (
@@ -130,7 +131,9 @@ def test_two_dumps_at_once_are_a_usage_error() -> None:
 # --- what stops the start -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("flags", [["--workers", "2"], ["--start-method", "fork"]])
+@pytest.mark.parametrize(
+    "flags", [["--workers", "2"], ["--start-method", "fork"], ["--worker-memory", "100"]]
+)
 def test_flags_of_a_mode_that_is_not_wanted(kind: str, flags: list[str], prefix: Path) -> None:
     done = run_command(*KINDS[kind], "-p", str(prefix), *flags)
     assert (done.returncode, done.stdout) == (1, "")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 
 from kong_pdk import _wire
-from kong_pdk.config import DEFAULT_PREFIX, MAX_SOCKET_PATH, MODES, ServerConfig
+from kong_pdk.config import DEFAULT_PREFIX, MAX_SOCKET_PATH, MAX_WORKERS, MODES, ServerConfig
 from kong_pdk.exception import ConfigError
 
 
@@ -26,6 +27,31 @@ def test_defaults() -> None:
 
 def test_the_slot_of_a_handler_is_free_before_kong_gives_up() -> None:
     assert ServerConfig().event_timeout < 60
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"workers": 0}, "is of use with --multiprocessing (-m) or --supervise only: add one"),
+        ({"workers": 1, "reload": True}, "--reload for those who write plugins: leave one of the"),
+        ({"workers": MAX_WORKERS}, "there may be 1023 workers, got 1024"),
+        ({"workers": 1, "worker_memory": -1}, "worker_memory must be 0 or more bytes, got -1"),
+    ],
+)
+def test_a_limit_of_workers_memory(settings: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        ServerConfig(**{"worker_memory": 1 << 20, **settings})
+
+
+def test_there_is_a_place_more_where_workers_are_replaced() -> None:
+    assert ServerConfig(workers=2).places == 2
+    assert ServerConfig(workers=2, worker_memory=1 << 20).places == 3
+
+
+def test_memory_that_cannot_be_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.exists", lambda path: False)
+    with pytest.raises(ConfigError, match=r"--worker-memory is not available: .* leave it out"):
+        ServerConfig(workers=1, worker_memory=1 << 20)
 
 
 def test_settings_do_not_change() -> None:

@@ -175,7 +175,8 @@ RULES: list[tuple[str, tuple[str, ...]]] = [
         (
             "kong_pdk.processes.crew", "kong_pdk.processes.channel", "kong_pdk.processes.ledger",
             "kong_pdk.processes.link", "kong_pdk.processes.memory", "kong_pdk.processes.poller",
-            "kong_pdk.processes.registry", "kong_pdk.processes.rescue", "kong_pdk.runtime.tally",
+            "kong_pdk.processes.registry", "kong_pdk.processes.replacing",
+            "kong_pdk.processes.rescue", "kong_pdk.runtime.tally",
             "kong_pdk.metrics",
             "kong_pdk.server.door", "kong_pdk.server.lifecycle", "kong_pdk.server.listener",
             "kong_pdk.config", "kong_pdk.exception",

@@ -39,6 +39,7 @@ def table() -> Table:
     for worker in range(2):
         table.note_process(worker, 70 + worker, worker == 0)
         table.note_gauges(worker, 10 + worker, 5, 3, 4)
+        table.note_memory(worker, 1000 + worker)
         tally.add(table.shed_place(worker), 2)
         row = table.rows(worker, PLUGINS)["two"]["log"]
         for seconds in (0.0003, 0.0004, 30.0):
@@ -122,6 +123,8 @@ def test_what_is_said(served: Served) -> None:
     assert found["kong_pdk_worker_up", "0"] == 1
     assert found["kong_pdk_worker_up", "1"] == 0
     assert found["kong_pdk_worker_restarts_total", "0"] == 0
+    assert found["kong_pdk_worker_replaced_total", "0"] == 0
+    assert found["kong_pdk_worker_memory_bytes", "1"] == 1001
     assert found["kong_pdk_start_time_seconds",] == 1000.5
     assert sum(key[0] == "kong_pdk_build_info" for key in found) == 1
 

@@ -137,12 +137,26 @@ def test_the_state_of_workers() -> None:
     table.start(1234.5)
     table.note_process(1, 77, True)
     table.note_gauges(1, 5, 4, 3, -2)
+    table.note_memory(1, 5 << 30)
     table.tally().add(table.shed_place(1), 9)
     one = table.state(1)
     assert table.started == 1234.5
     assert (one.index, one.pid, one.ready, one.restarts) == (1, 77, True, 0)
     assert (one.connections, one.running, one.queued, one.waiting, one.shed) == (5, 4, 3, 0, 9)
+    assert (one.memory, one.replaced, one.vacant) == (5 << 30, 0, False)
     assert table.state(0).pid == 0
+
+
+def test_a_worker_that_has_made_room() -> None:
+    table = shared(2)
+    table.note_process(1, 77, True)
+    table.note_memory(1, 1000)
+    table.settle(1, 0, restarts=False, replaced=True)
+    table.note_vacant(1, True)
+    one = table.state(1)
+    assert (one.restarts, one.replaced, one.memory, one.vacant) == (0, 1, 0, True)
+    table.note_vacant(1, False)
+    assert [state.vacant for state in table.states()] == [False, False]
 
 
 @pytest.mark.parametrize("restarts", [False, True])

@@ -95,6 +95,24 @@ def test_a_forgotten_connection_is_not_found(bench: Bench) -> None:
     assert bench.poller.take_ready() == [] and not bench.is_readable()
 
 
+@pytest.mark.parametrize("how", ["park", "keep"])
+def test_who_unparks_a_connection_learns_whether_it_was_parked(bench: Bench, how: str) -> None:
+    connection, peer = bench.connect()
+    assert bench.poller.unpark(connection) is False
+    getattr(bench.poller, how)(connection)
+    peer.sendall(STATUS)
+    assert bench.poller.unpark(connection) is True
+    assert bench.poller.unpark(connection) is False
+    assert not bench.is_readable()
+    bench.poller.park(connection)
+    assert bench.poller.take_ready() == [connection]
+    assert bench.poller.unpark(connection) is False  # somebody is about to read it
+    bench.poller.park(connection)
+    assert bench.poller.take_ready() == [connection]
+    connection.close()
+    assert bench.poller.unpark(connection) is False
+
+
 def test_a_closed_connection_cannot_be_parked(bench: Bench) -> None:
     connection, _ = bench.connect()
     connection.close()

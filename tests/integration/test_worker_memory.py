@@ -1,0 +1,278 @@
+"""--worker-memory: a worker that uses too much makes room for a new one, and no request is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from failures import refused
+from kongwire import Connection, Kong
+from servers import Server, directory_command, is_alive, running, wait_until
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+#: What the codecs have to do with it, tests/unit/codec holds.
+WAYS: dict[str, tuple[str, ...]] = {
+    "threads": ("--supervise",),
+    "gevent": ("--supervise", "-g"),
+    "fork": ("--supervise", "--start-method", "fork"),
+    "processes": ("-m", "--workers", "2"),
+}
+
+LIMIT_MIB, GROWTH_MIB = 200, 250
+
+#: Says which process it is in; takes memory when it is told to.
+GROWS = """
+import os
+
+kept = []
+
+
+def access(self, kong):
+    size, err = kong.request.get_header("x-grow")
+    if size:
+        kept.append(b"x" * (int(size) << 20))
+    kong.response.set_header("x-pid", str(os.getpid()))
+"""
+
+StartLimited = Callable[..., Server]
+
+
+@pytest.fixture(params=WAYS)
+def start(request: pytest.FixtureRequest, prefix: Path) -> Iterator[StartLimited]:
+    """Start a server of the test's own whose workers are limited."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*flags: str, plugins: Path = PLUGINS, limit: int = LIMIT_MIB) -> Server:
+            limited = ("--worker-memory", str(limit), "-v", *WAYS[request.param], *flags)
+            command = directory_command(plugins, prefix, *limited)
+            return stack.enter_context(running(command, prefix))
+
+        yield start
+
+
+one_way = pytest.mark.parametrize("start", ["threads"], indirect=True)
+
+
+def pid_on(connection: Connection, instance: int, grow: int = 0) -> int:
+    """Run an event; the process that it has run in."""
+    turn = connection.handle_event(instance)
+    assert turn.function == "kong.request.get_header"
+    turn = connection.step(turn.event_id, str(grow) if grow else None)
+    assert turn.function == "kong.response.set_header"
+    pid = int(turn.args[1])
+    assert connection.step(turn.event_id).is_return
+    return pid
+
+
+def grow(kong: Kong, instance: int) -> int:
+    """Let a worker use too much; its process."""
+    with kong.connect() as connection:
+        return pid_on(connection, instance, GROWTH_MIB)
+
+
+def together(kong: Kong, instance: int) -> tuple[int, list[Connection]]:
+    """A worker and connections to it, two at least."""
+    pids = {one: pid_on(one, instance) for one in [kong.connect() for _ in range(8)]}
+    pid = next(iter(pids.values()))
+    found = [one for one in pids if pids[one] == pid]
+    assert len(found) >= 2
+    return pid, found
+
+
+def wait_leaving(server: Server, count: int = 1) -> None:
+    """Wait until so many workers have been told to make room."""
+    wait_until(
+        lambda: server.log.count("ends when its events have") == count, "the new one is ready"
+    )
+
+
+def errors_of(server: Server) -> list[str]:
+    return [line for line in server.log.splitlines() if "[ERROR]" in line]
+
+
+class Clients:
+    """Run events without a pause, each on a connection of its own."""
+
+    def __init__(self, server: Server, instance: int, count: int = 4) -> None:
+        self._server, self._instance = server, instance
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
+
+    def _run(self) -> None:
+        try:
+            with self._server.kong() as kong, kong.connect() as connection:
+                while not self._stop.is_set():
+                    pid_on(connection, self._instance)
+        except Exception as exc:
+            self.failures.append(repr(exc))
+
+    def __enter__(self) -> Clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_no_request_is_lost(start: StartLimited) -> None:
+    server = start()
+    count = len(server.workers())
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        with Clients(server, instance) as clients:
+            for _ in range(2):
+                pid = grow(kong, instance)
+                wait_until(lambda pid=pid: not is_alive(pid), "it has ended")
+                server.wait_log(f"(pid {pid}) has ended: exit status 0")
+                assert clients.failures == []
+        assert clients.failures == []
+
+        def workers() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = kong.call("plugin.GetStatus")["Workers"]
+            return found
+
+        wait_until(lambda: all(one["Memory"] for one in workers()), "it is looked at")
+        assert len(workers()) == count == len(server.workers())
+        assert all(one["Ready"] and one["Restarts"] == 0 for one in workers())
+        assert all(one["Memory"] < LIMIT_MIB << 20 for one in workers())
+    assert errors_of(server) == []
+    assert re.search(r"uses 2\d\d MiB of memory, \d+ s after its start; --worker-memory is 200 MiB",
+                     server.log)  # fmt: skip
+
+
+def test_events_under_way_go_on(start: StartLimited) -> None:
+    """Their steps come on other connections, which are another worker's by then, and on theirs."""
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        pid, (idle, *connections) = together(kong, instance)
+        turns = [(one, one.handle_event(instance)) for one in connections]
+        assert pid_on(idle, instance, GROWTH_MIB) == pid
+        wait_leaving(server)
+        with kong.connect() as fresh:
+            assert pid_on(fresh, instance) != pid
+            assert is_alive(pid)
+            for number, (connection, turn) in enumerate(turns):
+                other = fresh if number % 2 else connection
+                turn = other.step(turn.event_id)
+                assert turn.args == ["x-pid", str(pid)]
+                assert connection.step(turn.event_id).is_return
+        wait_until(lambda: not is_alive(pid), "it has ended")
+        assert pid not in {pid_on(one, instance) for one in [idle, *connections]}
+    assert errors_of(server) == []
+    assert "abandoned" not in server.log
+
+
+def test_idle_connections_go_on(start: StartLimited) -> None:
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        connections = [kong.connect() for _ in range(100)]
+        assert [kong.call("plugin.GetPluginNames") for _ in connections]
+        before = {pid_on(one, instance) for one in connections}
+        pid = grow(kong, instance)
+        wait_until(lambda: not is_alive(pid), "it has ended")
+        after = {pid_on(one, instance) for one in connections}
+        assert pid in before and pid not in after
+        sockets = server.sockets()
+        for one in connections:
+            one.close()
+        wait_until(lambda: server.sockets() <= sockets - 100, "they are closed")
+    assert errors_of(server) == []
+
+
+def test_half_a_request_is_read_to_its_end(start: StartLimited) -> None:
+    server = start()
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        pid, (connection, other, *_) = together(kong, instance)
+        frame = b"\x94\x00\x01\xb5plugin.GetPluginNames\x90"
+        connection.send_raw(frame[:9])
+        assert pid_on(other, instance, GROWTH_MIB) == pid
+        wait_leaving(server)
+        connection.send_raw(frame[9:])
+        assert "author" in connection.result(1)
+        wait_until(lambda: not is_alive(pid), "it has ended")
+        assert pid_on(connection, instance) != pid
+    assert errors_of(server) == []
+
+
+def test_a_stop_meanwhile(start: StartLimited) -> None:
+    server = start("--graceful-timeout", "0.2")
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        pid, (connection, other, *_) = together(kong, instance)
+        turn = connection.handle_event(instance)
+        assert pid_on(other, instance, GROWTH_MIB) == pid
+        wait_leaving(server)
+        server.stop()
+        assert connection.is_closed_by_server()
+    assert f"event {turn.event_id} is abandoned: the server stops" in server.log
+
+
+def test_it_dies_meanwhile(start: StartLimited) -> None:
+    """What it had to answer is refused, and nobody comes in its place: that is taken already."""
+    server = start()
+    count = len(server.workers())
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        pid, (connection, other, *_) = together(kong, instance)
+        turn = connection.handle_event(instance)
+        assert pid_on(other, instance, GROWTH_MIB) == pid
+        wait_leaving(server)
+        os.kill(pid, signal.SIGKILL)
+        server.wait_log(f"(pid {pid}) has ended: signal SIGKILL")
+        assert refused(connection.step(turn.event_id))
+        assert pid_on(connection, instance) != pid
+        states = kong.call("plugin.GetStatus")["Workers"]
+        assert [one["Ready"] for one in states] == [True] * count
+        assert "is ready again" not in server.log
+        # The next one is replaced as well.
+        pid = grow(kong, instance)
+        wait_until(lambda: not is_alive(pid), "it has ended")
+
+
+@one_way
+def test_no_new_worker_can_be_had(start: StartLimited, tmp_path: Path) -> None:
+    """The old one serves on until there is one."""
+    path = tmp_path / "plugins" / "grows.py"
+    path.parent.mkdir()
+    source = f"{GROWS}\nversion, priority = '1.0.0', 10\n\nclass Plugin:\n    access = access\n"
+    source += "    def __init__(self, config): pass\n"
+    path.write_text(source)
+    server = start(plugins=path.parent)
+    with server.kong() as kong:
+        instance = kong.start_instance("grows", {})
+        path.write_text("1 / 0\n" + source)
+        pid = grow(kong, instance)
+        wait_until(lambda: server.log.count("before it was ready") >= 2, "it is tried again")
+        with kong.connect() as connection:
+            assert pid_on(connection, instance) == pid
+            path.write_text(source)
+            wait_until(lambda: not is_alive(pid), "it is replaced")
+            assert pid_on(connection, instance) != pid
+    assert "ZeroDivisionError" in server.log
+
+
+@one_way
+def test_a_limit_that_is_too_low(start: StartLimited) -> None:
+    """Workers come and go, less and less often, and requests are answered."""
+    server = start(limit=1)
+    with server.kong() as kong:
+        instance = kong.start_author(GROWS)
+        with Clients(server, instance) as clients:
+            server.wait_log("--worker-memory is 1 MiB, which may be too low: worker ")
+        assert clients.failures == []
+    assert errors_of(server) == []
