@@ -20,7 +20,8 @@
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;
                              see --help and soak/README.md
-    python3 dev.py kills     whether a request passes while processes are killed under load
+    python3 dev.py kills     whether a request passes while processes are killed under load; with
+                             --growths N whether one is refused while workers are replaced
     python3 dev.py dist      the sdist and wheels, into build/dist, each of them looked at
     python3 dev.py wheels    the wheels for all Pythons and C libraries; needs Docker
     python3 dev.py installs  whether they can be installed, in each way, with each Python found here
@@ -255,7 +256,8 @@ def main() -> None:
         run(str(BIN / "python"), script, *arguments, env=fuzz_environment())
     elif command in ("soak", "kills"):
         install("try,gevent,test,types")  # as test: no build between
-        if command == "kills" and not any(one.startswith("--kills") for one in arguments):
+        asked = any(one.startswith(("--kills", "--growths")) for one in arguments)
+        if command == "kills" and not asked:
             arguments = ["--kills", "20", *arguments]
         run(str(BIN / "python"), "soak", *arguments, env=soak_environment())
     elif command in DISTRIBUTIONS:

@@ -25,7 +25,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="dev.py soak",
         description="Let clients and plugins make trouble, and see that all is answered and "
-        "nothing is left behind; or kill processes under load, and see that no request passes.",
+        "nothing is left behind; or kill processes under load, and see that no request passes; or "
+        "have workers replaced, and see that none is refused.",
     )
     parser.add_argument(
         "--mode", action="append", choices=MODES, help="only this one; may be repeated"
@@ -41,17 +42,23 @@ def arguments() -> argparse.Namespace:
     bound.add_argument(
         "--kills", type=int, metavar="N", help="no soak: so many kills under load in each mode"
     )
+    bound.add_argument(
+        "--growths", type=int, metavar="N",
+        help="no soak: so often under load in each mode a worker uses too much memory, and is "
+        "replaced",
+    )  # fmt: skip
     parser.add_argument("--report", type=Path, metavar="FILE", help="write all figures as JSON")
     parser.add_argument(
         "--seed", type=int, metavar="N", help="what the actors' choices are made of (the time)"
     )
     options = parser.parse_args()
-    for name in ("seconds", "events", "kills"):
+    for name in ("seconds", "events", "kills", "growths"):
         value = getattr(options, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1")
-    if options.kills and not set(options.mode or ()) <= set(KILLED):
-        parser.error(f"--kills needs modes of more than one process: {', '.join(KILLED)}")
+    for name in ("kills", "growths"):
+        if getattr(options, name) and not set(options.mode or ()) <= set(KILLED):
+            parser.error(f"--{name} needs modes of more than one process: {', '.join(KILLED)}")
     return options
 
 
@@ -63,10 +70,12 @@ def main() -> int:
     seed = int(time.time()) if options.seed is None else options.seed
     outcomes: list[Outcome] = []
     tallies: list[Tally] = []
-    if options.kills:
+    count = options.kills or options.growths
+    if count:
+        what = "kills" if options.kills else "growths"
         for mode in options.mode or KILLED:
-            print(f"{mode}: {options.kills} kills", file=sys.stderr, flush=True)
-            tallies.append(measure(mode, options.kills, seed))
+            print(f"{mode}: {count} {what}", file=sys.stderr, flush=True)
+            tallies.append(measure(mode, count, seed, growths=what == "growths"))
         print(report.of_kills(tallies, seed))
     else:
         modes = options.mode or DEFAULT_MODES

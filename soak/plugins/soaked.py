@@ -10,6 +10,8 @@ Schema = ({"act": {"type": "string"}}, {"size": {"type": "number"}})
 version = "1.0.0"
 priority = 1
 
+kept = []
+
 
 class Plugin:
     def __init__(self, config):
@@ -88,6 +90,11 @@ class Plugin:
     def body(self, kong):
         data, err = kong.request.get_raw_body()
         kong.response.exit(200, {"size": len(data), "error": err})
+
+    def grows(self, kong):
+        """Keeps a size in MiB, for good."""
+        kept.append(b"x" * (self.size << 20))
+        kong.response.set_header("x-soaked", "yes")
 
     # --- which fail: the request is to be refused -------------------------------------------------
 

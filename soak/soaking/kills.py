@@ -1,4 +1,4 @@
-"""Kills under load: does any request pass without the plugin?"""
+"""Kills under load: does any request pass without the plugin? Growths: is any refused, even?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from servers import Server, directory_command, running, short_directory, wait_un
 
 from .actors import FLAGS, kill, wait_for_workers
 from .client import Client, Lost
-from .outcomes import ENDED, PASSED, RESTARTED, Account, Result
+from .outcomes import CUT, ENDED, NEEDLESS, PASSED, REFUSED, RESTARTED, Account, Result
 from .run import MODES, PLUGINS
 
 #: Clients in a closed loop.
@@ -20,6 +20,9 @@ CLIENTS = 12
 
 #: So many requests of theirs come to their end before the next kill.
 BETWEEN = 10 * CLIENTS
+
+#: What a worker may use, and what one takes that is to be replaced, MiB.
+MEMORY, GROWTH = 200, 250
 
 
 @dataclasses.dataclass
@@ -31,6 +34,7 @@ class Tally:
         account: of all requests.
         killed: processes that were ended by kill -9.
         crashed: processes that a handler has taken along by a segfault.
+        grown: processes that have used too much, and were replaced (``--worker-memory``).
         failures: what must not be.
     """
 
@@ -38,6 +42,7 @@ class Tally:
     account: Account = dataclasses.field(default_factory=Account)
     killed: int = 0
     crashed: int = 0
+    grown: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -98,23 +103,45 @@ def crash(client: Client, account: Account) -> bool:
     return True
 
 
-def measure(mode: str, kills: int, seed: int) -> Tally:
-    """Kill the process that runs handlers, again and again, under load."""
+def grow(client: Client, account: Account) -> None:
+    """Have a handler use more memory than its process may."""
+    try:
+        instance = client.start_instance(act="grows", size=GROWTH)
+    except Lost as exc:
+        account.add("grow", exc.result)
+    else:
+        account.add("grow", client.event(instance))
+
+
+def measure(mode: str, count: int, seed: int, growths: bool = False) -> Tally:
+    """End the process that runs handlers, again and again, under load.
+
+    Args:
+        mode: of the server.
+        count: how often.
+        seed: what choices are made of.
+        growths: nobody is killed, but workers use too much memory, and are replaced.
+    """
     tally = Tally(mode)
+    flags = (*FLAGS, "--worker-memory", str(MEMORY)) if growths else FLAGS
     try:
         with short_directory() as prefix:
-            command = directory_command(PLUGINS, prefix, *MODES[mode], *FLAGS)
+            command = directory_command(PLUGINS, prefix, *MODES[mode], *flags)
             with running(command, prefix) as server:
-                _measure(server, tally, kills, seed)
+                _measure(server, tally, count, seed, growths)
     except (AssertionError, RuntimeError, OSError) as exc:  # it did not start, or end
         tally.failures.append(f"{type(exc).__name__}: {exc}")
-    tally.failures += tally.account.failures(killing=True)
-    if tally.killed + tally.crashed < kills:
-        tally.failures.append(f"of {kills} kills only {tally.killed + tally.crashed} were made")
+    tally.failures += tally.account.failures(killing=not growths)
+    refused = tally.account.total(REFUSED, NEEDLESS, CUT)
+    if growths and refused:
+        tally.failures.append(f"{refused} requests refused, although nobody was killed")
+    done = tally.killed + tally.crashed + tally.grown
+    if done < count:
+        tally.failures.append(f"of {count} ends of processes there were only {done}")
     return tally
 
 
-def _measure(server: Server, tally: Tally, kills: int, seed: int) -> None:
+def _measure(server: Server, tally: Tally, count: int, seed: int, growths: bool) -> None:
     random, stop = Random(f"{seed} {tally.mode}"), threading.Event()
     account, path = tally.account, server.paths[0]
     clients = [
@@ -125,10 +152,13 @@ def _measure(server: Server, tally: Tally, kills: int, seed: int) -> None:
         one.start()
     own = Client(path, account)
     try:
-        for number in range(kills):
+        for number in range(count):
             wait_to_serve(account)
             before = server.workers()
-            if number % 2:
+            if growths:
+                grow(own, account)
+                tally.grown += 1
+            elif number % 2:
                 wait_until(lambda: crash(own, account), "an instance that crashes", 60)
                 tally.crashed += 1
             else:

@@ -86,12 +86,12 @@ def of_soak(outcomes: Sequence[Outcome], seed: int) -> str:
 def of_kills(tallies: Sequence[Tally], seed: int) -> str:
     """The report on kills under load."""
     head = (
-        "mode", "kills", "kill -9", "segfault", "requests", "ended", "refused", "started again",
+        "mode", "kill -9", "segfault", "replaced", "requests", "ended", "refused", "started again",
         "passed", "unanswered", "wrong", "longest wait, s", "result",
     )  # fmt: skip
     rows = [
         (
-            one.mode, one.killed + one.crashed, one.killed, one.crashed, one.account.total(),
+            one.mode, one.killed, one.crashed, one.grown, one.account.total(),
             one.account.total(ENDED), one.account.total(REFUSED, NEEDLESS, CUT),
             one.account.total(RESTARTED), one.account.total(PASSED),
             one.account.total(UNANSWERED), one.account.total(WRONG, LATE),
@@ -132,6 +132,7 @@ def as_json(outcomes: Sequence[Outcome], tallies: Sequence[Tally], seed: int) ->
         "kills": [
             {
                 "mode": one.mode, "killed": one.killed, "crashed": one.crashed,
+                "grown": one.grown,
                 "longest_wait": round(one.account.longest, 3),
                 "requests": one.account.by_actor(), "failures": one.failures,
             }
