@@ -75,6 +75,15 @@ def test_no_command_installs_the_published_package(page: Path) -> None:
                 assert not UNVERSIONED.search(said), f"{block}: {line}: write >=1.0.dev1"
 
 
+@pytest.mark.parametrize("page", pages.written_pages(), ids=lambda page: page.stem)
+def test_kong_is_told_to_read_its_file_again(page: Path) -> None:
+    """``kong reload`` alone goes on with the settings of Kong's start."""
+    for block in pages.blocks(page):
+        for command in re.findall(r"\bkong reload\b[^&;\n]*", block.text):
+            if block.language in ("sh", "console"):
+                assert "-c /etc/kong/kong.conf" in command, f"{block}: {command}"
+
+
 class Places:
     """Where the folders of a guide are on this machine."""
 
