@@ -15,7 +15,8 @@
     python3 dev.py bench     the benchmarks, timed; further arguments go to pytest
     python3 dev.py compare   this package, the published one and the floor, and what that gives for
                              benchmarks/README.md; see --help
-    python3 dev.py figures   figures of docs/explanation/performance.md: start-up, abandoned events
+    python3 dev.py figures   figures that the documents quote: start-up, abandoned events, what
+                             observing costs, and a PDK call in nginx
     python3 dev.py fuzz      broken input for codecs and servers; see --help and fuzz/README.md
     python3 dev.py fuzz-guided  the same, led by coverage; needs atheris (Python 3.11 or newer)
     python3 dev.py soak      clients and plugins that make trouble, and whether the server grows;

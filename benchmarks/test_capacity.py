@@ -66,6 +66,9 @@ def test_the_recipe_is_that_of_the_page() -> None:
     (kong,) = [one for one in pod["containers"] if one["name"] == "kong"]
     assert f"--workers={capacity.POD_WORKERS}" in server["args"]
     assert int(server["resources"]["limits"]["cpu"]) == capacity.POD_WORKERS
+    assert int(server["resources"]["requests"]["cpu"]) == capacity.POD_REQUEST
+    # "the half of two cores ... is what a pod requests"
+    assert capacity.POD_REQUEST == capacity.SHARE * capacity.POD_WORKERS
     assert int(kong["resources"]["limits"]["cpu"]) == capacity.KONG_CORES
     scaler = yaml.safe_load((KUBERNETES / "base" / "autoscaler.yaml").read_text("utf-8"))["spec"]
     assert scaler["maxReplicas"] == capacity.POD_MOST

@@ -306,7 +306,7 @@ def pages(it: Candidate) -> Iterator[str]:
 
 def texts(root: Path) -> list[Path]:
     """The pages and recipes that may name a version of the package."""
-    found = [*(root / "docs").rglob("*.md")]
+    found = [*(root / "docs").rglob("*.md"), *(root / "examples").glob("*.md")]
     if (root / "deploy").is_dir():
         found += [path for path in (root / "deploy").rglob("*") if path.is_file()]
     return sorted(path for path in found if "__pycache__" not in path.parts)

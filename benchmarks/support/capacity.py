@@ -35,9 +35,11 @@ CALLS = 3
 SHARE = 0.5
 RATES = (10_000, 100_000, 1_000_000)
 
-#: Of the recipe in deploy/kubernetes: cores (and workers) of the plugin server, Kong's cores, the
-#: autoscaler's target of CPU time, its example of one of events, and its most pods.
-POD_WORKERS, KONG_CORES, POD_TARGET, POD_EVENTS, POD_MOST = 2, 2, 0.7, 5_000, 10
+#: Of the recipe in deploy/kubernetes: cores (and workers) that the plugin server may use, and those
+#: that it requests; Kong's cores; the autoscaler's target of CPU time, which is a part of what is
+#: requested; its example of one of events, and its most pods.
+POD_WORKERS, POD_REQUEST, KONG_CORES = 2, 1, 2
+POD_TARGET, POD_EVENTS, POD_MOST = 0.7, 5_000, 10
 #: What a PDK call does on our side, in results.json.
 CALL_STEPS = ("test_read", "test_handler one-call", "test_encode", "test_write")
 #: Cores that handlers which compute can use, by mode, in the load of that name.
@@ -319,13 +321,17 @@ def counters(of: Capacity) -> str:
 
 def targets(of: Capacity) -> str:
     """What the autoscaler's targets mean."""
-    worker, pod = of.event("multiprocessing"), POD_TARGET * POD_WORKERS * 1e6
+    worker, cores = of.event("multiprocessing"), POD_TARGET * POD_REQUEST
+    need = of.need(RATES[1], worker, POD_WORKERS)
+    pods = math.ceil(round(need.busy / cores, 6))
     return (
-        f"At the target of {100 * POD_TARGET:.0f} % of CPU time a pod with {POD_WORKERS} workers on"
-        f" {POD_WORKERS} cores makes {POD_TARGET} × {POD_WORKERS} × {number(1e6 / worker)} ="
-        f" {number(pod / worker)} events/s of the documented plugin. The example target of"
-        f" {POD_EVENTS:,} events/s comes first if an event takes less than {POD_TARGET} ×"
-        f" {POD_WORKERS} × 1,000,000 µs / {POD_EVENTS:,} = {number(pod / POD_EVENTS)} µs."
+        f"The target of {100 * POD_TARGET:.0f} % is a part of the CPU time that a container"
+        f" requests, not of its limit: {POD_TARGET} × {POD_REQUEST} = {cores:g} cores. In these"
+        f" a pod makes {cores:g} × {number(1e6 / worker)} = {number(cores * 1e6 / worker)} events/s"
+        f" of the documented plugin, so for {RATES[1]:,} events/s the autoscaler makes {pods} pods"
+        f" ({number(need.busy)} / {cores:g}), where the table has {need.nodes} nodes. The"
+        f" example target of {POD_EVENTS:,} events/s comes first if an event takes less than"
+        f" {cores:g} × 1,000,000 µs / {POD_EVENTS:,} = {number(cores * 1e6 / POD_EVENTS)} µs."
     )
 
 

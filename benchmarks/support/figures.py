@@ -3,6 +3,7 @@
 python3 dev.py figures abandoned   what is left of events that Kong has abandoned
 python3 dev.py figures start       how long the commands and the servers take to start
 python3 dev.py figures observing   what the event log and tracing cost
+python3 dev.py figures gateway     what a PDK call costs in a real nginx
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Callable
 
 import contenders
+import gateway_side
 from abandoning import ABANDONED, abandon
 from collector import collecting
 from kongwire import Kong
@@ -208,7 +210,36 @@ def observing() -> None:
             table(["told of", "events/s", "CPU an event", "CPU, µs"], rows)
 
 
-FIGURES = {"abandoned": abandoned, "start": start, "observing": observing}
+# --- the gateway's side ---------------------------------------------------------------------------
+
+REQUESTS = 4_000
+
+
+def gateway() -> None:
+    """Measure a PDK call in nginx, beside a whole event in a C server, within a round."""
+    lacks = gateway_side.missing()
+    if lacks is not None:
+        sys.exit(f"figures: {lacks}")
+    floor = next(one for one in contenders.contenders() if one.project == "floor")
+    options = ["--under-way", str(UNDER_WAY)]
+    calls, events = [], []
+    with gateway_side.front() as front:
+        for _ in range(ROUNDS):
+            calls.append(front.call(REQUESTS))
+            result = contenders.measure(floor, HELLO, options, SECONDS)
+            events.append(result["server_cpu_us_per_event"])
+    rows = [
+        [name, f"{statistics.median(found):.1f}", ", ".join(f"{one:.1f}" for one in found)]
+        for name, found in (
+            ("nginx, one more PDK call", calls),
+            ("C server, a whole event", events),
+        )
+    ]
+    ratio = statistics.median(one / other for one, other in zip(calls, events))
+    table(["", "CPU, µs", "rounds"], [*rows, ["the one beside the other", f"{ratio:.1f}", ""]])
+
+
+FIGURES = {"abandoned": abandoned, "start": start, "observing": observing, "gateway": gateway}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Figures of the documents.")

@@ -90,6 +90,8 @@ def compose(
         "    environment:",
         f"      KONG_DATABASE: {_text(database)}",
         *(f"      {variable(key)}: {_text(value)}" for key, value in pairs(settings)),
+        # Kong's own default is its container alone, where the port below would lead to nobody.
+        '      KONG_ADMIN_LISTEN: "0.0.0.0:8001"',
         '      KONG_PROXY_ACCESS_LOG: "/dev/stdout"',
         '      KONG_PROXY_ERROR_LOG: "/dev/stderr"',
     ]

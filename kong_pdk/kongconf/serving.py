@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, NamedTuple, Optional
 
+from .. import __version__
 from ..exception import ConfigError
 from ..gateway.plugin import calls_starter
 
@@ -148,7 +149,8 @@ def script_of(python: Python) -> str:
         if os.path.isfile(place):
             return place
     raise CommandError(
-        f"cannot find {places[0]}: install kong-pdk there, {python.path} -m pip install kong-pdk"
+        f"cannot find {places[0]}: install kong-pdk there, {python.path} -m pip install "
+        f"'kong-pdk>={__version__}'"
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
+from .. import __version__
 from ..checking.findings import ERROR, Finding
 from ..checking.plugin import Options, check, expand, source_of
 from ..flags import DIRECTORY_SOCKET, SOCKET_SUFFIXES
@@ -250,7 +251,7 @@ class Examiner:
         if entry.version is None:
             entry.add(
                 CHANGE, "not-installed", f"{python} has no kong-pdk: {python} -m pip install "
-                f"kong-pdk, or name another Python in the commands",
+                f"'kong-pdk>={__version__}', or name another Python in the commands",
             )  # fmt: skip
         elif entry.version.partition(".")[0] == "0":
             entry.add(

@@ -85,6 +85,9 @@ class Loop:
         self._door = Door(config)
         self._selector: Any = new_selector()
         self._poller = Poller(new_selector)
+        #: Tells whether :meth:`read_kept` has something to do; None where nobody calls it.
+        self._kept: Any = None
+        self._new_selector = new_selector
         self._connections: set[Connection] = set()
         self._closed_policy = config.closes("")
         # Connections whose request is refused before all of it has come: those to begin with, with
@@ -203,6 +206,9 @@ class Loop:
         self._selector.register(self._wake_fd, selectors.EVENT_READ, self._take_wakeups)
         if mode.takes_connections:
             self._selector.register(self._poller, selectors.EVENT_READ, self._read_parked)
+        else:
+            self._kept = self._new_selector()
+            self._kept.register(self._poller, selectors.EVENT_READ)
         self._serving = True
         self._set_accepting(True)
 
@@ -284,6 +290,8 @@ class Loop:
         """Whether nothing is being answered; to be asked at each turn of a loop that stops."""
         # Twice in a row: a request that has just arrived may not have woken its thread yet.
         busy = self._drains or self._to_drain or self._mode.is_busy(self._is_connected())
+        # Several turns may follow each other before what has arrived is read.
+        busy = busy or (self._kept is not None and self._kept.select(0))
         self._quiet = 0 if busy else self._quiet + 1
         return self._quiet > 2
 
@@ -302,6 +310,8 @@ class Loop:
         self._mode.stop()
         for connection in list(self._connections):
             self.close(connection)
+        if self._kept is not None:
+            self._kept.close()
         self._poller.close()
         self._selector.close()
         # The pipe stays: a signal may still write to it.

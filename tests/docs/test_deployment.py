@@ -60,6 +60,30 @@ def test_yaml_is_yaml(page: Path) -> None:
             assert yaml.safe_load(block.text), str(block)
 
 
+#: A command that installs packages, and this one's name in it without a version behind it.
+INSTALLER = re.compile(r"\b(?:pip3? (?:install|download)|pipx install|uv (?:pip install|add))\b")
+UNVERSIONED = re.compile(r"(?<![\w/])kong-pdk(?:\[[\w,]+\])?(?=['\"\s]|$)")
+
+
+@pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.name))
+def test_no_command_installs_the_published_package(page: Path) -> None:
+    """It has the same name: without a version pip takes it until the first final release."""
+    for block in pages.blocks(page):
+        for line in block.text.splitlines():
+            if INSTALLER.search(line):
+                said = line.replace("--no-binary kong-pdk", "")
+                assert not UNVERSIONED.search(said), f"{block}: {line}: write >=1.0.dev1"
+
+
+@pytest.mark.parametrize("page", pages.written_pages(), ids=lambda page: page.stem)
+def test_kong_is_told_to_read_its_file_again(page: Path) -> None:
+    """``kong reload`` alone goes on with the settings of Kong's start."""
+    for block in pages.blocks(page):
+        for command in re.findall(r"\bkong reload\b[^&;\n]*", block.text):
+            if block.language in ("sh", "console"):
+                assert "-c /etc/kong/kong.conf" in command, f"{block}: {command}"
+
+
 class Places:
     """Where the folders of a guide are on this machine."""
 

@@ -39,7 +39,7 @@ KONG_SETTINGS = {
 PLUGINSERVER_SETTINGS = {"socket", "start_cmd", "query_cmd"}
 
 #: Tags of Docker's image "kong" that the recipes may name; those of Alpine are of a whole release.
-KONG_TAGS = {"2.8.4-alpine", "3.3.1-alpine", "3.9", "3.9.3"}
+KONG_TAGS = {"2.8.5-alpine", "3.3.1-alpine", "3.9", "3.9.3"}
 
 #: Where Kong's image has libraries of Kong's, which must not be hidden under an empty folder.
 KONG_LIBRARIES = "/usr/local/kong"

@@ -145,6 +145,9 @@ def test_the_compose_form(version: tuple[int, int]) -> None:
         }
     ]
     assert service["environment"]["KONG_DATABASE"] == "off"
+    # This machine alone gets to the Admin API, which listens where the published port leads.
+    assert "127.0.0.1:8001:8001" in service["ports"]
+    assert service["environment"]["KONG_ADMIN_LISTEN"] == "0.0.0.0:8001"
     lines = service["build"]["dockerfile_inline"].splitlines()
     image = "kong" if version < (3, 10) else "kong/kong-gateway"
     assert lines[0] == f"FROM {image}:{kong}-ubuntu"
