@@ -266,11 +266,14 @@ class WorkerLoop(Loop):
 
     # --- the parent ------------------------------------------------------------------------------
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: Any) -> bool:
+        """Say something to the parent; False if that is lost."""
         try:
             self._control.send(message)
-        except OSError as exc:  # it is gone, or about to be
+        except OSError as exc:  # it is gone, or slow
             logger.debug("the parent does not listen: %s", exc)
+            return False
+        return True
 
     def _listen(self) -> None:
         """Do what the parent says."""
@@ -330,9 +333,8 @@ class WorkerLoop(Loop):
             self._sweep_due = now + STOPPING_TICK
             self._release_parked()
         quiet = super()._is_quiet()
-        if quiet != self._told_quiet:
+        if quiet != self._told_quiet and self._tell(QUIET, quiet):
             self._told_quiet = quiet
-            self._tell(QUIET, quiet)
         return quiet and self._may_go
 
 

@@ -1,7 +1,8 @@
-"""Steps for a worker that has died, as its successor finds them in its inbox."""
+"""A worker's side: steps for one that has died, as its successor finds them, and one that leaves."""
 
 from __future__ import annotations
 
+import collections
 import mmap
 import socket
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ import pytest
 from kong_pdk import _wire
 from kong_pdk._codec import Connection, Request
 from kong_pdk.config import MAX_WORKERS, ServerConfig
+from kong_pdk.processes.channel import Channel
 from kong_pdk.processes.inbox import Lent
 from kong_pdk.processes.ledger import Ledger
+from kong_pdk.processes.link import open_pair
 from kong_pdk.processes.worker import WorkerLoop
 
 OWNER, SLOT = 1, 2
@@ -30,8 +33,9 @@ class Successor(WorkerLoop):
         self._life = 1
         self.told: list[tuple[Any, ...]] = []
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: Any) -> bool:
         self.told.append(message)
+        return True
 
 
 @pytest.fixture
@@ -69,3 +73,64 @@ def test_a_step_that_the_parent_has_answered_is_left_alone(ledger: Ledger) -> No
         assert ledger.settle(SLOT, lent.owes)
         successor._take(lent)
     assert successor.told == []
+
+
+class Mode:
+    """Has some events that wait for Kong, and does nothing else."""
+
+    takes_connections = True
+
+    def __init__(self) -> None:
+        self.waiting = 0
+
+    def leave(self) -> None: ...
+
+    def is_busy(self, connected: bool) -> bool:
+        return bool(self.waiting) and connected
+
+
+class Leaver(WorkerLoop):
+    """A worker that has been told to leave, and has no connection; without the rest of the loop."""
+
+    def __init__(self, control: Channel) -> None:
+        self._control, self._mode = control, Mode()
+        self._connections, self._drains, self._to_drain = set(), {}, collections.deque()
+        self._quiet, self._sweep_due = 0, 0.0
+        self.stopping = self._leaving = self._alone = self._may_go = self._told_quiet = False
+        self._on_leave()
+
+    def look(self) -> bool:
+        """Whether it ends, having looked so often that it is sure."""
+        return [self._is_quiet() for _ in range(5)][-1]
+
+
+@pytest.fixture
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    ours, theirs = (Channel(sock) for sock in open_pair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def messages(channel: Channel) -> list[Any]:
+    found = []
+    try:
+        while True:
+            found.append(channel.receive().value)
+    except BlockingIOError:
+        return found
+
+
+def test_that_it_is_quiet_is_said_until_it_is_heard(channels: tuple[Channel, Channel]) -> None:
+    """Hundreds of connections that are given back leave no room for it."""
+    control, parent = channels
+    leaver = Leaver(control)
+    with pytest.raises(BlockingIOError):
+        while True:
+            control.send(("released", 1, 2))
+    assert not leaver.look()
+    assert ("quiet", True) not in messages(parent)
+    assert not leaver.look()
+    assert messages(parent) == [("quiet", True)]
+    assert not leaver.look()
+    assert messages(parent) == []  # once is enough
