@@ -286,9 +286,9 @@ class WorkerLoop(Loop):
         except (EOFError, OSError) as exc:
             logger.info("the parent process %d is gone: stopping (%s)", self._parent, exc)
             self.unwatch(self._control)
-            self._may_go = True
             if self._leaving or not self.stopping:
                 self._on_stop()
+            self._may_go = True
 
     def _on_deal(self, fd_there: int, number: int, slot: int, fd: int = -1) -> None:
         if fd < 0:
@@ -312,8 +312,8 @@ class WorkerLoop(Loop):
         self._mode.leave()
 
     def _on_stop(self) -> None:
-        if self._leaving:  # that was no stop yet
-            self._leaving = self.stopping = False
+        if self._leaving:  # that was no stop yet, and its end was not that of the server
+            self._leaving = self.stopping = self._may_go = False
             self.why_stopping = WHY_STOPPING
         self.stop()
 
@@ -324,7 +324,8 @@ class WorkerLoop(Loop):
         self._may_go = True
 
     def _is_connected(self) -> bool:
-        return not self._alone if not self._may_go else super()._is_connected()
+        # While it leaves the others live on, and leave steps here.
+        return super()._is_connected() if self._may_go and not self._leaving else not self._alone
 
     def _is_quiet(self) -> bool:
         """Whether nothing is being answered here, and the parent knows that of all workers."""

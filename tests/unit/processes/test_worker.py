@@ -134,3 +134,17 @@ def test_that_it_is_quiet_is_said_until_it_is_heard(channels: tuple[Channel, Cha
     assert messages(parent) == [("quiet", True)]
     assert not leaver.look()
     assert messages(parent) == []  # once is enough
+
+
+def test_an_event_that_the_parent_has_not_heard_of_goes_on(
+    channels: tuple[Channel, Channel],
+) -> None:
+    """The end crosses the news: steps still come, through other workers."""
+    leaver = Leaver(channels[0])
+    assert not leaver.look()
+    leaver._mode.waiting = 1
+    leaver._on_end()
+    assert not leaver.look()
+    assert messages(channels[1]) == [("quiet", True), ("quiet", False)]
+    leaver._mode.waiting = 0
+    assert leaver.look()
