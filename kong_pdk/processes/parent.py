@@ -447,7 +447,8 @@ class Parent:
             self._take_last(listener)
         self._door.close()
         for worker in self._crew:
-            worker.leaving = False
+            if not worker.told_end:  # what leaves is needed again, for as long as any other
+                worker.leaving, worker.doomed = False, float("inf")
             if worker.ready:
                 worker.tell(STOP)
             else:

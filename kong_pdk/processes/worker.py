@@ -251,6 +251,7 @@ class WorkerLoop(Loop):
         except OSError:  # it is slow: at the next sweep
             return False
         self._connections.discard(connection)
+        self._poller.forget(connection)  # closing does not end that: others have duplicates
         connection.close()
         return True
 

@@ -10,9 +10,10 @@ import pytest
 
 from kong_pdk.config import ServerConfig
 from kong_pdk.processes import replacing as replacing_module
-from kong_pdk.processes.crew import END, LEAVE, Worker
+from kong_pdk.processes.crew import END, LEAVE, STOP, Worker
 from kong_pdk.processes.ledger import Ledger
 from kong_pdk.processes.memory import allocate, attach
+from kong_pdk.processes.parent import Parent
 from kong_pdk.processes.poller import Poller
 from kong_pdk.processes.replacing import PAUSES, STEADY, Replacing
 from kong_pdk.runtime.tally import Table, size_of
@@ -213,6 +214,34 @@ def test_a_limit_that_is_too_low(site: Site, caplog: pytest.LogCaptureFixture) -
     site.finish(old, new, now)
     site.use(new, LIMIT + 1)
     assert site.wait(now) == PAUSES[0]
+
+
+@pytest.mark.parametrize("told_end", [False, True])
+def test_the_server_stops_meanwhile(monkeypatch: pytest.MonkeyPatch, told_end: bool) -> None:
+    """Who leaves serves on like all others; who is on its way out has nothing to do any more."""
+    parent = Parent(ServerConfig(workers=1, worker_memory=LIMIT, graceful_timeout=1000.0))
+    old, new = parent._crew
+    told: list[Any] = []
+    for worker in (old, new):
+        monkeypatch.setattr(worker, "tell", lambda *what: told.append(what[0]))
+        worker.process, worker.ready, worker.started = Process(worker.index, 0), True, 0.0
+    parent._replacing._begin(old, 0.0)
+    parent._replacing.go_on()
+    assert old.leaving and old.doomed < 1e9 and told == [LEAVE]
+    if told_end:
+        old.quiet = True
+        parent._replacing.go_on()
+        assert told == [LEAVE, END]
+    parent._begin_stop(0.0)
+    assert told[-2:] == [STOP, STOP]
+    assert old.takes is not told_end and new.takes
+    assert (old.doomed < 1e9) is told_end
+    for worker in (old, new):
+        worker.close()
+    parent._poller.close()
+    parent._ledger.release()
+    for fd in (parent._tally, parent._wake_fd, parent.signal_fd):
+        os.close(fd)
 
 
 def test_what_a_process_uses() -> None:

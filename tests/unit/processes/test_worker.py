@@ -1,9 +1,10 @@
-"""A worker's side: steps for one that has died, as its successor finds them, and one that leaves."""
+"""A worker: steps for one that has died, as its successor finds them, and one that leaves."""
 
 from __future__ import annotations
 
 import collections
 import mmap
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from kong_pdk import _wire
-from kong_pdk._codec import Connection, Request
+from kong_pdk._codec import Connection, Poller, Request
 from kong_pdk.config import MAX_WORKERS, ServerConfig
 from kong_pdk.processes.channel import Channel
 from kong_pdk.processes.inbox import Lent
@@ -95,6 +96,7 @@ class Leaver(WorkerLoop):
     def __init__(self, control: Channel) -> None:
         self._control, self._mode = control, Mode()
         self._connections, self._drains, self._to_drain = set(), {}, collections.deque()
+        self._dealt, self._poller = {}, Poller()
         self._quiet, self._sweep_due = 0, 0.0
         self.stopping = self._leaving = self._alone = self._may_go = self._told_quiet = False
         self._on_leave()
@@ -148,3 +150,27 @@ def test_an_event_that_the_parent_has_not_heard_of_goes_on(
     assert messages(channels[1]) == [("quiet", True), ("quiet", False)]
     leaver._mode.waiting = 0
     assert leaver.look()
+
+
+def test_a_connection_that_is_given_back_may_come_again(channels: tuple[Channel, Channel]) -> None:
+    """A server that stops deals it to whoever is left, and it has the same descriptor there."""
+    leaver = Leaver(channels[0])
+    ours, kong = socket.socketpair()
+    with kong, ours.dup() as parents:
+        connection, fd = Connection(ours), ours.fileno()
+        leaver._connections.add(connection)
+        leaver._dealt[connection.slot] = parents.fileno(), 1
+        leaver._poller.park(connection)
+        kong.send(b"x")
+        assert leaver._poller.take_ready() == [connection]
+        assert parents.recv(1) == b"x"  # a thread has done so, and answered
+        leaver.park(connection)
+        assert ("released", parents.fileno(), 1) in messages(channels[1])
+        assert not leaver._connections
+        os.dup2(parents.fileno(), fd)
+        again = Connection(socket.socket(fileno=fd))
+        leaver._poller.park(again)
+        kong.send(b"y")
+        assert leaver._poller.take_ready() == [again]
+        again.close()
+    leaver._poller.close()
