@@ -256,10 +256,14 @@ class WorkerLoop(Loop):
         return True
 
     def _release_parked(self) -> None:
-        """Give back the connections on which nothing happens."""
+        """Give back the connections on which nothing happens.
+
+        What is lent is kept: with gevent it may be that it waits for room in an inbox still.
+        """
         for connection in list(self._connections):
             if (
                 _is_at_rest(connection)
+                and not (connection.slot >= 0 and self._debts[_wire.DEBT_SIZE * connection.slot])
                 and self._poller.unpark(connection)
                 and not self._release(connection)
             ):

@@ -98,6 +98,8 @@ class Leaver(WorkerLoop):
         self._connections, self._drains, self._to_drain = set(), {}, collections.deque()
         self._dealt, self._poller = {}, Poller()
         self._quiet, self._sweep_due = 0, 0.0
+        self.ledger = mmap.mmap(-1, 4096)
+        self._debts = memoryview(self.ledger).cast("Q")
         self.stopping = self._leaving = self._alone = self._may_go = self._told_quiet = False
         self._on_leave()
 
@@ -173,4 +175,24 @@ def test_a_connection_that_is_given_back_may_come_again(channels: tuple[Channel,
         kong.send(b"y")
         assert leaver._poller.take_ready() == [again]
         again.close()
+    leaver._poller.close()
+
+
+def test_a_connection_whose_step_waits_for_room_is_kept(channels: tuple[Channel, Channel]) -> None:
+    """With gevent the loop goes on meanwhile; should there be no room, it is answered here."""
+    leaver = Leaver(channels[0])
+    ours, kong = socket.socketpair()
+    with kong:
+        connection = Connection(ours)
+        leaver._connections.add(connection)
+        leaver._dealt[SLOT] = 5, 1
+        connection.share(leaver.ledger, SLOT, 7 | _wire.OWES_ERROR)
+        leaver._poller.park(connection)
+        owes = connection.lend(OWNER)
+        leaver._release_parked()
+        assert leaver._connections == {connection}
+        assert connection.reclaim(owes)
+        assert connection.send_nowait(b"no") == 2
+        leaver._release_parked()
+        assert not leaver._connections
     leaver._poller.close()
