@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -37,10 +38,10 @@ class Process:
 
 
 class Site:
-    """Two workers, and a place for a third one."""
+    """Two workers or more, and a place for another one."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = ServerConfig(workers=2, worker_memory=LIMIT)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, workers: int = 2) -> None:
+        config = ServerConfig(workers=workers, worker_memory=LIMIT)
         self.poller, self.ledger = Poller(), Ledger(config)
         self.crew = [Worker(index, self.poller, self.ledger) for index in range(config.places)]
         fd = allocate(size_of(config.places))
@@ -51,7 +52,7 @@ class Site:
         for worker in self.crew:
             monkeypatch.setattr(worker, "tell", lambda *what, n=worker.index: self._note(n, *what))
         monkeypatch.setattr(replacing_module, "resident_memory", self._memory)
-        for index in (0, 1):
+        for index in range(workers):
             self.begin(index)
 
     def _note(self, index: int, *message: Any) -> None:
@@ -97,6 +98,12 @@ class Site:
             self.replacing.tick(now + waited)
         return waited
 
+    def close(self) -> None:
+        for worker in self.crew:
+            worker.close()
+        self.poller.close()
+        self.ledger.release()
+
     @property
     def vacant(self) -> list[int]:
         return [one.index for one in self.crew if one.vacant]
@@ -106,10 +113,7 @@ class Site:
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     site = Site(monkeypatch)
     yield site
-    for worker in site.crew:
-        worker.close()
-    site.poller.close()
-    site.ledger.release()
+    site.close()
 
 
 def test_nobody_uses_too_much(site: Site) -> None:
@@ -214,6 +218,26 @@ def test_a_limit_that_is_too_low(site: Site, caplog: pytest.LogCaptureFixture) -
     site.finish(old, new, now)
     site.use(new, LIMIT + 1)
     assert site.wait(now) == PAUSES[0]
+
+
+def test_a_limit_that_is_too_low_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lives for long, as it is a while until its turn comes again: that makes none faster."""
+    count = 16
+    now, waits = 1000.0, []
+    with contextlib.closing(Site(monkeypatch, count)) as site:
+        for worker in site.crew[:count]:
+            worker.started = now
+            site.use(worker.index, LIMIT + 2000)
+        site.replacing.tick(now)
+        for _ in range(5 * count):
+            old, new = site.replacing._leaving, site.replacing.new
+            assert old is not None and new is not None
+            now += 1.0
+            site.finish(old.index, new.index, now)
+            site.use(new.index, LIMIT + 1000 - len(waits))  # the oldest one is the next
+            waits.append(site.wait(now))
+            now += waits[-1]
+        assert waits[len(PAUSES) :] == [PAUSES[-1]] * (len(waits) - len(PAUSES))
 
 
 @pytest.mark.parametrize("told_end", [False, True])
