@@ -115,6 +115,10 @@ class Replacing:
         if worker is not self._leaving:
             return False
         meant = worker.told_end
+        if meant:
+            worker.note_success()
+        if self.new is not None and self.new.is_missing:  # it has not come up yet
+            self.new.due = min(self.new.due, worker.due)
         self._leaving = self.new = None
         self._due = now + PAUSES[min(self._soon, len(PAUSES) - 1)]
         self._set_vacant(worker, True)

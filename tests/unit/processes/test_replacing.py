@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -31,8 +32,10 @@ class Process:
         self.pid = pid
         self.memory = memory
 
-    def poll(self) -> None:
-        return None
+        self.status: Optional[int] = None
+
+    def poll(self) -> Optional[int]:
+        return self.status
 
     def kill(self) -> None: ...
 
@@ -78,7 +81,9 @@ class Site:
     def end(self, index: int, now: float) -> bool:
         """A worker's process has ended."""
         worker = self.crew[index]
-        worker.process, worker.ready, worker.leaving = None, False, False
+        assert isinstance(worker.process, Process)
+        worker.process.status = 0
+        assert worker.take_end()
         return self.replacing.note_end(worker, now)
 
     def finish(self, old: int, new: int, now: float) -> None:
@@ -187,6 +192,8 @@ def test_the_new_one_dies(site: Site) -> None:
     """Before it is ready: the old one serves on. After that, the old one leaves all the same."""
     site.use(0, LIMIT + 1)
     site.replacing.tick(1000.0)
+    site.begin(2)
+    site.crew[2].ready = False
     assert site.end(2, 1000.5) is False
     assert site.crew[2].is_missing and site.crew[0].takes
     site.begin(2, 1001.0)
@@ -196,6 +203,38 @@ def test_the_new_one_dies(site: Site) -> None:
     site.crew[0].quiet = True
     site.replacing.go_on()
     assert site.told == [(0, LEAVE), (0, END)]
+
+
+def test_it_dies_while_no_new_one_can_be_had(site: Site) -> None:
+    """That is tried again as soon as after the death of any other."""
+    site.use(0, LIMIT + 1)
+    site.replacing.tick(1000.0)
+    new = site.crew[2]
+    for _ in range(5):
+        site.begin(2, time.monotonic())
+        new.ready = False
+        assert site.end(2, 1001.0) is False
+    assert new.due > time.monotonic() + 1
+    site.crew[0].served = True
+    assert site.end(0, 1002.0) is False
+    assert new.is_missing and new.due <= time.monotonic()
+
+
+def test_who_makes_room_soon_has_not_failed(site: Site) -> None:
+    """The next one in that place is started again at once if it cannot start."""
+    old, new = 0, 2
+    for _ in range(12):
+        begun = time.monotonic()
+        site.use(old, LIMIT + 1)
+        site.wait(begun)
+        site.finish(old, new, begun)
+        old, new = new, old
+    site.use(old, LIMIT + 1)
+    site.wait(begun)
+    site.begin(new, time.monotonic())
+    site.crew[new].ready = False
+    assert site.end(new, begun) is False
+    assert site.crew[new].due <= time.monotonic()
 
 
 def test_a_limit_that_is_too_low(site: Site, caplog: pytest.LogCaptureFixture) -> None:
