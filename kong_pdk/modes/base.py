@@ -52,6 +52,7 @@ class BaseMode(abc.ABC):
         self.config = config
         self.events = service.events
         self.waiting = service.events.waiting
+        self._ends = False  # nothing is waited for any more
         self._shedding = False
         self._shed = 0  # since the last tick
         service.measure = self.measure
@@ -241,6 +242,7 @@ class BaseMode(abc.ABC):
 
         A handler that computes or blocks cannot be ended; it dies with the process.
         """
+        self._ends = True
         for event_id in self.waiting.copy():
             event = self.waiting.pop(event_id, None)
             if event is not None:
@@ -283,7 +285,7 @@ class BaseMode(abc.ABC):
 
     def end_given_up(self, event: Event) -> NoReturn:
         """End an event whose handler was woken with nothing."""
-        if self.loop.stopping:
+        if self._ends:
             self.abandon(event, self.loop.why_stopping)
         self.abandon(event, "Kong has not answered a PDK call in time")
 

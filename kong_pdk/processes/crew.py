@@ -268,6 +268,10 @@ class Worker:
         self.control = self.requests = None
         return text
 
+    def note_success(self) -> None:
+        """Note that the process that has ended was to do so: it has not failed."""
+        self._short_lives = 0
+
     def close(self, in_child: bool = False) -> None:
         """Release everything but the process.
 

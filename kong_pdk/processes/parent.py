@@ -237,6 +237,9 @@ class Parent:
         """Open the sockets, once there is somebody to deal connections to."""
         self._door.open()
         self._plugins = self._crew[0].plugins
+        for worker in self._crew:
+            if worker.vacant:
+                self._watch_inbox(worker)
         if self._metrics is not None:
             self._metrics.serve(self._table, self._plugins, self._registry.count)
         set_title(self._plugins)
@@ -416,7 +419,7 @@ class Parent:
         replaced = self._replacing.note_end(worker, now)
         restarts = not (self.stopping or replaced) and worker.served
         self._table.settle(worker.index, self._registry.numbered, restarts, replaced)
-        self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
+        self._watch_inbox(worker)
         if self.stopping or (replaced and not answered):
             logger.log(logging.INFO if replaced else logging.DEBUG, "%s", text)
             return
@@ -427,6 +430,10 @@ class Parent:
             "%s%s; %d calls that it had to answer are refused",
             text, "" if worker.served else ", before it was ready", answered,
         )  # fmt: skip
+
+    def _watch_inbox(self, worker: Worker) -> None:
+        """Answer the steps for a worker that is not there."""
+        self._poller.watch(worker.inbox, functools.partial(self._rescue.read_inbox, worker))
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -440,7 +447,8 @@ class Parent:
             self._take_last(listener)
         self._door.close()
         for worker in self._crew:
-            worker.leaving = False
+            if not worker.told_end:  # what leaves is needed again, for as long as any other
+                worker.leaving, worker.doomed = False, float("inf")
             if worker.ready:
                 worker.tell(STOP)
             else:

@@ -155,7 +155,7 @@ class SharedInstances(Instances):
         plugins: dict[str, Plugin],
         ask: Ask,
         config: Optional[ServerConfig] = None,
-        tell_used: Callable[[list[int]], None] = lambda _: None,
+        tell_used: Callable[[list[int]], object] = lambda _: None,
     ) -> None:
         super().__init__(plugins, config)
         self._ask = ask

@@ -19,7 +19,8 @@ from .crew import END, END_PATIENCE, LEAVE, LEAVE_PATIENCE, Worker
 
 logger = logging.getLogger("kong_pdk.server")
 
-#: A worker that has served for less than this has not had the time to leak, seconds.
+#: A worker that has served for less than this has not had the time to leak, seconds; nor has one
+#: that had to wait until all others had been replaced, twice.
 STEADY = 60.0
 #: Waits between the end of a worker that was replaced and the start of the next new one, seconds,
 #: the longer the more of them have used too much soon after their start: no limit that is too low
@@ -43,6 +44,7 @@ class Replacing:
 
     def __init__(self, config: ServerConfig, crew: list[Worker], table: Table) -> None:
         self._limit = config.worker_memory
+        self._steady = max(STEADY, 2 * PAUSES[-1] * config.workers)
         self._crew = crew
         self._table = table
         self._leaving: Optional[Worker] = None
@@ -71,7 +73,7 @@ class Replacing:
         """Have a new worker started in place of one."""
         (vacant,) = (one for one in self._crew if one.vacant)
         age = now - worker.started
-        self._soon = self._soon + 1 if age < STEADY else 0
+        self._soon = self._soon + 1 if age < self._steady else 0
         hint = ", which may be too low" if self._soon > 1 else ""
         logger.warning(
             "worker %d (pid %d) uses %d MiB of memory, %d s after its start; --worker-memory is %d "
@@ -113,6 +115,10 @@ class Replacing:
         if worker is not self._leaving:
             return False
         meant = worker.told_end
+        if meant:
+            worker.note_success()
+        if self.new is not None and self.new.is_missing:  # it has not come up yet
+            self.new.due = min(self.new.due, worker.due)
         self._leaving = self.new = None
         self._due = now + PAUSES[min(self._soon, len(PAUSES) - 1)]
         self._set_vacant(worker, True)

@@ -251,14 +251,19 @@ class WorkerLoop(Loop):
         except OSError:  # it is slow: at the next sweep
             return False
         self._connections.discard(connection)
+        self._poller.forget(connection)  # closing does not end that: others have duplicates
         connection.close()
         return True
 
     def _release_parked(self) -> None:
-        """Give back the connections on which nothing happens."""
+        """Give back the connections on which nothing happens.
+
+        What is lent is kept: with gevent it may be that it waits for room in an inbox still.
+        """
         for connection in list(self._connections):
             if (
                 _is_at_rest(connection)
+                and not (connection.slot >= 0 and self._debts[_wire.DEBT_SIZE * connection.slot])
                 and self._poller.unpark(connection)
                 and not self._release(connection)
             ):
@@ -266,11 +271,14 @@ class WorkerLoop(Loop):
 
     # --- the parent ------------------------------------------------------------------------------
 
-    def _tell(self, *message: Any) -> None:
+    def _tell(self, *message: Any) -> bool:
+        """Say something to the parent; False if that is lost."""
         try:
             self._control.send(message)
-        except OSError as exc:  # it is gone, or about to be
+        except OSError as exc:  # it is gone, or slow
             logger.debug("the parent does not listen: %s", exc)
+            return False
+        return True
 
     def _listen(self) -> None:
         """Do what the parent says."""
@@ -283,9 +291,9 @@ class WorkerLoop(Loop):
         except (EOFError, OSError) as exc:
             logger.info("the parent process %d is gone: stopping (%s)", self._parent, exc)
             self.unwatch(self._control)
-            self._may_go = True
             if self._leaving or not self.stopping:
                 self._on_stop()
+            self._may_go = True
 
     def _on_deal(self, fd_there: int, number: int, slot: int, fd: int = -1) -> None:
         if fd < 0:
@@ -309,8 +317,8 @@ class WorkerLoop(Loop):
         self._mode.leave()
 
     def _on_stop(self) -> None:
-        if self._leaving:  # that was no stop yet
-            self._leaving = self.stopping = False
+        if self._leaving:  # that was no stop yet, and its end was not that of the server
+            self._leaving = self.stopping = self._may_go = False
             self.why_stopping = WHY_STOPPING
         self.stop()
 
@@ -321,7 +329,8 @@ class WorkerLoop(Loop):
         self._may_go = True
 
     def _is_connected(self) -> bool:
-        return not self._alone if not self._may_go else super()._is_connected()
+        # While it leaves the others live on, and leave steps here.
+        return super()._is_connected() if self._may_go and not self._leaving else not self._alone
 
     def _is_quiet(self) -> bool:
         """Whether nothing is being answered here, and the parent knows that of all workers."""
@@ -330,9 +339,8 @@ class WorkerLoop(Loop):
             self._sweep_due = now + STOPPING_TICK
             self._release_parked()
         quiet = super()._is_quiet()
-        if quiet != self._told_quiet:
+        if quiet != self._told_quiet and self._tell(QUIET, quiet):
             self._told_quiet = quiet
-            self._tell(QUIET, quiet)
         return quiet and self._may_go
 
 

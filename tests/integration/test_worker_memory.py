@@ -16,6 +16,8 @@ from failures import refused
 from kongwire import Connection, Kong
 from servers import Server, directory_command, is_alive, running, wait_until
 
+from kong_pdk.config import MAX_WORKERS
+
 PLUGINS = Path(__file__).parent / "plugins"
 
 #: What the codecs have to do with it, tests/unit/codec holds.
@@ -264,6 +266,17 @@ def test_no_new_worker_can_be_had(start: StartLimited, tmp_path: Path) -> None:
             wait_until(lambda: not is_alive(pid), "it is replaced")
             assert pid_on(connection, instance) != pid
     assert "ZeroDivisionError" in server.log
+
+
+def test_a_step_for_the_vacant_place(start: StartLimited) -> None:
+    """Of an event that a server before this one had: nobody reads there, and Kong is answered."""
+    server = start()
+    vacant = len(server.workers())
+    with server.kong() as kong:
+        turn = kong.handle_event(kong.start_author(GROWS))
+        owner = (turn.event_id >> 1) % MAX_WORKERS
+        assert refused(kong.step(turn.event_id + (vacant - owner << 1)))
+        assert kong.step(turn.event_id).function == "kong.response.set_header"
 
 
 @one_way

@@ -77,6 +77,15 @@ def test_an_event_is_given_up_after_its_time(waiting: Mode) -> None:
     assert "in time" in str(Plugin.told)
 
 
+def test_an_event_is_given_up_after_its_time_while_others_are_waited_for(waiting: Mode) -> None:
+    """It is Kong that has not answered, whatever the server is about to do."""
+    waiting.loop.stopping = True
+    waiting.tick(6)
+    assert Plugin.unwound.wait(PATIENCE)
+    assert isinstance(Plugin.told, EventAbandoned)
+    assert "in time" in str(Plugin.told)
+
+
 def test_an_event_is_given_up_when_the_server_stops(waiting: Mode) -> None:
     assert waiting.is_busy(connected=True)
     assert not waiting.is_busy(connected=False), "no step can come any more"
