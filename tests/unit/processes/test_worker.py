@@ -97,7 +97,7 @@ class Leaver(WorkerLoop):
         self._control, self._mode = control, Mode()
         self._connections, self._drains, self._to_drain = set(), {}, collections.deque()
         self._dealt, self._poller = {}, Poller()
-        self._quiet, self._sweep_due = 0, 0.0
+        self._kept, self._quiet, self._sweep_due = None, 0, 0.0
         self.ledger = mmap.mmap(-1, 4096)
         self._debts = memoryview(self.ledger).cast("Q")
         self.stopping = self._leaving = self._alone = self._may_go = self._told_quiet = False
