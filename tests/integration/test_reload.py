@@ -6,11 +6,11 @@ import collections
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from clients import Clients
 from kongwire import Kong
 from servers import Server, Start, directory_command, run_command, running, wait_until
 
@@ -84,34 +84,20 @@ def save_in_steps(path: Path, text: str) -> None:
         file.write(text[half:])
 
 
-class Clients:
-    """Run events without a pause, each on a connection of its own."""
+class Seeing(Clients):
+    """Clients that run events, and count what they get."""
 
-    def __init__(self, server: Server, instance: int, count: int = 3) -> None:
-        self._server, self._instance = server, instance
+    def __init__(self, server: Server, instance: int) -> None:
+        super().__init__(server, self._look, count=3)
+        self._instance = instance
         self.seen: collections.Counter[str] = collections.Counter()
-        self.failures: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
 
-    def _run(self) -> None:
-        with self._server.kong() as kong:
-            while not self._stop.is_set():
-                try:
-                    self.seen[kong.run_event(self._instance).headers["x-is"]] += 1
-                except Exception as exc:
-                    self.failures.append(repr(exc))
-                    return
+    def _look(self, kong: Kong) -> None:
+        self.seen[kong.run_event(self._instance).headers["x-is"]] += 1
 
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
+    def __enter__(self) -> Seeing:
+        super().__enter__()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
 
     def wait(self, text: str) -> None:
         """Wait until somebody gets that, with no request lost before."""
@@ -166,7 +152,7 @@ def test_no_request_is_lost(start: Start, plugins: Path, notes: Notes) -> None:
     with server.kong() as kong:
         instance = start_changing(kong, notes)
         slow = kong.handle_event(instance)  # an event that begins before, and ends after
-        with Clients(server, instance) as clients:
+        with Seeing(server, instance) as clients:
             clients.wait("one a")
             save(path, changed("two"))
             clients.wait("two a")
@@ -292,7 +278,7 @@ def test_a_script_that_is_its_own_server(
     server = start_embedded(path, "--reload", "-v", sockets=("changing.sock",))
     with server.kong() as kong:
         instance = start_changing(kong, notes)
-        with Clients(server, instance) as clients:
+        with Seeing(server, instance) as clients:
             clients.wait("one a")
             save(path, changed("two") + EMBEDDED)
             clients.wait("two a")

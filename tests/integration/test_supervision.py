@@ -19,6 +19,7 @@ import pytest
 from failures import CLOSABLE, PHASES, refused, still_works
 from kongwire import Connection, RemoteError, pack
 from servers import (
+    SUPERVISED,
     Server,
     directory_command,
     is_alive,
@@ -30,12 +31,6 @@ from servers import (
 
 PLUGINS = Path(__file__).parent / "plugins"
 
-WAYS: dict[str, tuple[str, ...]] = {
-    "threads": ("--supervise",),
-    "gevent": ("--supervise", "-g"),
-    "fork": ("--supervise", "--start-method", "fork"),
-    "processes": ("-m", "--workers", "2"),
-}
 CODECS: dict[str, dict[str, str]] = {"compiled": {}, "pure": {"KONG_PDK_PUREPYTHON": "1"}}
 #: One is enough for what notes, in each codec, what is owed.
 FLAVOURS = ["threads-compiled", "threads-pure", "gevent-compiled", "fork-compiled",
@@ -64,7 +59,7 @@ def start(request: pytest.FixtureRequest, prefix: Path) -> Iterator[StartSupervi
     with contextlib.ExitStack() as stack:
 
         def start(*flags: str, plugins: Path = PLUGINS) -> Server:
-            command = directory_command(plugins, prefix, *WAYS[way], *flags)
+            command = directory_command(plugins, prefix, *SUPERVISED[way], *flags)
             return stack.enter_context(running(command, prefix, env=CODECS[codec]))
 
         yield start

@@ -6,27 +6,20 @@ import contextlib
 import os
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from clients import Clients
 from failures import refused
-from kongwire import Connection, Kong
-from servers import Server, directory_command, is_alive, running, wait_until
+from kongwire import Connection, Kong, Turn
+from servers import SUPERVISED, Server, directory_command, is_alive, running, wait_until
 
 from kong_pdk.config import MAX_WORKERS
 
 PLUGINS = Path(__file__).parent / "plugins"
 
-#: What the codecs have to do with it, tests/unit/codec holds.
-WAYS: dict[str, tuple[str, ...]] = {
-    "threads": ("--supervise",),
-    "gevent": ("--supervise", "-g"),
-    "fork": ("--supervise", "--start-method", "fork"),
-    "processes": ("-m", "--workers", "2"),
-}
 
 LIMIT_MIB, GROWTH_MIB = 200, 250
 
@@ -47,13 +40,14 @@ def access(self, kong):
 StartLimited = Callable[..., Server]
 
 
-@pytest.fixture(params=WAYS)
+#: What the codecs have to do with it, tests/unit/codec holds.
+@pytest.fixture(params=SUPERVISED)
 def start(request: pytest.FixtureRequest, prefix: Path) -> Iterator[StartLimited]:
     """Start a server of the test's own whose workers are limited."""
     with contextlib.ExitStack() as stack:
 
         def start(*flags: str, plugins: Path = PLUGINS, limit: int = LIMIT_MIB) -> Server:
-            limited = ("--worker-memory", str(limit), "-v", *WAYS[request.param], *flags)
+            limited = ("--worker-memory", str(limit), "-v", *SUPERVISED[request.param], *flags)
             command = directory_command(plugins, prefix, *limited)
             return stack.enter_context(running(command, prefix))
 
@@ -100,32 +94,23 @@ def errors_of(server: Server) -> list[str]:
     return [line for line in server.log.splitlines() if "[ERROR]" in line]
 
 
-class Clients:
-    """Run events without a pause, each on a connection of its own."""
+def busy(server: Server, instance: int) -> Clients:
+    """Clients that run events."""
+    return Clients(server, lambda kong: run_event(kong, instance), count=4)
 
-    def __init__(self, server: Server, instance: int, count: int = 4) -> None:
-        self._server, self._instance = server, instance
-        self.failures: list[str] = []
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
 
-    def _run(self) -> None:
-        try:
-            with self._server.kong() as kong, kong.connect() as connection:
-                while not self._stop.is_set():
-                    pid_on(connection, self._instance)
-        except Exception as exc:
-            self.failures.append(repr(exc))
+def run_event(kong: Kong, instance: int) -> None:
+    with kong.borrowed() as connection:
+        pid_on(connection, instance)
 
-    def __enter__(self) -> Clients:
-        for thread in self._threads:
-            thread.start()
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+def leave_with_an_event(server: Server, kong: Kong, instance: int) -> tuple[int, Connection, Turn]:
+    """Have a worker make room while its event waits; the process, the connection, the call."""
+    pid, (connection, other, *_) = together(kong, instance)
+    turn = connection.handle_event(instance)
+    assert pid_on(other, instance, GROWTH_MIB) == pid
+    wait_leaving(server)
+    return pid, connection, turn
 
 
 def test_no_request_is_lost(start: StartLimited) -> None:
@@ -133,7 +118,7 @@ def test_no_request_is_lost(start: StartLimited) -> None:
     count = len(server.workers())
     with server.kong() as kong:
         instance = kong.start_author(GROWS)
-        with Clients(server, instance) as clients:
+        with busy(server, instance) as clients:
             for _ in range(2):
                 pid = grow(kong, instance)
                 wait_until(lambda pid=pid: not is_alive(pid), "it has ended")
@@ -215,10 +200,7 @@ def test_a_stop_meanwhile(start: StartLimited) -> None:
     server = start("--graceful-timeout", "0.2")
     with server.kong() as kong:
         instance = kong.start_author(GROWS)
-        pid, (connection, other, *_) = together(kong, instance)
-        turn = connection.handle_event(instance)
-        assert pid_on(other, instance, GROWTH_MIB) == pid
-        wait_leaving(server)
+        _, connection, turn = leave_with_an_event(server, kong, instance)
         server.stop()
         assert connection.is_closed_by_server()
     assert f"event {turn.event_id} is abandoned: the server stops" in server.log
@@ -230,10 +212,7 @@ def test_it_dies_meanwhile(start: StartLimited) -> None:
     count = len(server.workers())
     with server.kong() as kong:
         instance = kong.start_author(GROWS)
-        pid, (connection, other, *_) = together(kong, instance)
-        turn = connection.handle_event(instance)
-        assert pid_on(other, instance, GROWTH_MIB) == pid
-        wait_leaving(server)
+        pid, connection, turn = leave_with_an_event(server, kong, instance)
         os.kill(pid, signal.SIGKILL)
         server.wait_log(f"(pid {pid}) has ended: signal SIGKILL")
         assert refused(connection.step(turn.event_id))
@@ -285,7 +264,7 @@ def test_a_limit_that_is_too_low(start: StartLimited) -> None:
     server = start(limit=1)
     with server.kong() as kong:
         instance = kong.start_author(GROWS)
-        with Clients(server, instance) as clients:
+        with busy(server, instance) as clients:
             server.wait_log("--worker-memory is 1 MiB, which may be too low: worker ")
         assert clients.failures == []
     assert errors_of(server) == []

@@ -24,6 +24,14 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 DIRECTORY_SOCKETS = ("python_pluginserver.sock", "python_pluginserver.socket")
 
+#: Flags of servers whose plugins run in worker processes.
+SUPERVISED: dict[str, tuple[str, ...]] = {
+    "threads": ("--supervise",),
+    "gevent": ("--supervise", "-g"),
+    "fork": ("--supervise", "--start-method", "fork"),
+    "processes": ("-m", "--workers", "2"),
+}
+
 #: Signs of a defect of the server itself; nothing that a plugin does may cause them.
 DEFECTS = (
     "a thread of the server failed",
