@@ -47,7 +47,7 @@ class Replacing:
         self._steady = max(STEADY, 2 * PAUSES[-1] * config.workers)
         self._crew = crew
         self._table = table
-        self._leaving: Optional[Worker] = None
+        self._old: Optional[Worker] = None
         self.new: Optional[Worker] = None
         self._soon = 0  # workers in a row that have used too much soon after their start
         self._due = 0.0
@@ -64,7 +64,7 @@ class Replacing:
             if worker.ready:
                 worker.memory = resident_memory(worker.pid)
                 self._table.note_memory(worker.index, worker.memory)
-        if self._limit and self._leaving is None and now >= self._due:
+        if self._limit and self._old is None and now >= self._due:
             large = [one for one in self._crew if one.ready and one.memory > self._limit]
             if large:
                 self._begin(max(large, key=lambda one: one.memory), now)
@@ -81,12 +81,12 @@ class Replacing:
             worker.index, worker.pid, worker.memory / _MIB, age, self._limit / _MIB, hint,
             vacant.index,
         )  # fmt: skip
-        self._leaving, self.new = worker, vacant
+        self._old, self.new = worker, vacant
         self._set_vacant(vacant, False)
 
     def go_on(self) -> None:
         """Let the old worker go when the new one is ready, and end when nothing is left to it."""
-        old, new = self._leaving, self.new
+        old, new = self._old, self.new
         if old is None or new is None:
             return
         if not old.leaving:
@@ -112,14 +112,14 @@ class Replacing:
         Returns:
             Whether that was meant.
         """
-        if worker is not self._leaving:
+        if worker is not self._old:
             return False
         meant = worker.told_end
         if meant:
             worker.note_success()
         if self.new is not None and self.new.is_missing:  # it has not come up yet
             self.new.due = min(self.new.due, worker.due)
-        self._leaving = self.new = None
+        self._old = self.new = None
         self._due = now + PAUSES[min(self._soon, len(PAUSES) - 1)]
         self._set_vacant(worker, True)
         return meant

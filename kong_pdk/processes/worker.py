@@ -226,10 +226,14 @@ class WorkerLoop(Loop):
 
     def _cut(self, connection: Connection) -> None:
         """As that of Loop; but not while another worker is to answer there."""
-        slot = connection.slot
-        lent = not connection.borrowed and slot >= 0 and not connection.owes
-        if not (lent and self._debts[_wire.DEBT_SIZE * slot] & _wire.OWES_LENT):
+        if not self._is_lent(connection):
             connection.shutdown()
+
+    def _is_lent(self, connection: Connection) -> bool:
+        """Whether another worker is to answer on a connection of this one."""
+        slot = connection.slot
+        own = not connection.borrowed and slot >= 0 and not connection.owes
+        return own and bool(self._debts[_wire.DEBT_SIZE * slot] & _wire.OWES_LENT)
 
     # --- making room for another worker ----------------------------------------------------------
 
@@ -246,9 +250,7 @@ class WorkerLoop(Loop):
         place = self._dealt.get(connection.slot)
         if place is None or not _is_at_rest(connection):
             return False
-        try:
-            self._control.send((RELEASED, *place))
-        except OSError:  # it is slow: at the next sweep
+        if not self._tell(RELEASED, *place):  # at the next sweep
             return False
         self._connections.discard(connection)
         self._poller.forget(connection)  # closing does not end that: others have duplicates
@@ -263,7 +265,7 @@ class WorkerLoop(Loop):
         for connection in list(self._connections):
             if (
                 _is_at_rest(connection)
-                and not (connection.slot >= 0 and self._debts[_wire.DEBT_SIZE * connection.slot])
+                and not self._is_lent(connection)
                 and self._poller.unpark(connection)
                 and not self._release(connection)
             ):

@@ -20,7 +20,6 @@ from kong_pdk.config import MAX_WORKERS
 
 PLUGINS = Path(__file__).parent / "plugins"
 
-
 LIMIT_MIB, GROWTH_MIB = 200, 250
 
 #: Says which process it is in; takes memory when it is told to.
@@ -40,7 +39,7 @@ def access(self, kong):
 StartLimited = Callable[..., Server]
 
 
-#: What the codecs have to do with it, tests/unit/codec holds.
+# What the codecs have to do with it, tests/unit/codec holds.
 @pytest.fixture(params=SUPERVISED)
 def start(request: pytest.FixtureRequest, prefix: Path) -> Iterator[StartLimited]:
     """Start a server of the test's own whose workers are limited."""

@@ -269,7 +269,7 @@ def test_a_limit_that_is_too_low_for_many(monkeypatch: pytest.MonkeyPatch) -> No
             site.use(worker.index, LIMIT + 2000)
         site.replacing.tick(now)
         for _ in range(5 * count):
-            old, new = site.replacing._leaving, site.replacing.new
+            old, new = site.replacing._old, site.replacing.new
             assert old is not None and new is not None
             now += 1.0
             site.finish(old.index, new.index, now)
